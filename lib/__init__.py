@@ -1,0 +1,1 @@
+"""Weight decay, batch normalisation and the steps of LARS: trainer, probes, theory and figures."""

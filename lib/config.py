@@ -1,0 +1,120 @@
+"""`Config`: one training run, wholly specified."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+
+from lib.schedules import PiecewiseLinear
+
+#: Raised by hand whenever a change of the training code changes what a `Config` means.
+TRAINING_VERSION = 1
+
+DATASETS = ("digits", "cifar10")
+LAYERS = ("L1", "L2", "L3")
+ARCHITECTURES = "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
+
+
+def parse_architecture(architecture: str) -> tuple[str, tuple[str, ...]]:
+    """Branch kind (``""``, ``"Extra"`` or ``"Residual"``) and the layers that carry one.
+
+    >>> parse_architecture("Residual:L1+L3")
+    ('Residual', ('L1', 'L3'))
+
+    Raises ValueError when the name is not of the family.
+    """
+    if architecture == "backbone":
+        return "", ()
+    kind, _, names = architecture.partition(":")
+    layers = tuple(names.split("+"))
+    # one network has one name: the layers in order, none twice
+    if kind not in ("Extra", "Residual") or layers != tuple(x for x in LAYERS if x in layers):
+        raise ValueError(f"architecture={architecture!r} is not known; it must be {ARCHITECTURES}")
+    return kind, layers
+
+
+def _option(default, help):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run: the defaults are the post's own run, at its own size.
+
+    Frozen, hashable, and checked when it is made.
+
+    Raises
+    ------
+    ValueError
+        If a value is of the wrong type or out of range; the message names it and what is allowed.
+    """
+
+    dataset: str = _option("cifar10", "what to train on: digits or cifar10")
+    architecture: str = _option("Residual:L1+L3", "network, by name: backbone, Extra:…, Residual:…")
+    width: int = _option(64, "channels of the first convolution; the others are multiples of it")
+    epochs: int = _option(24, "passes over the training set")
+    batch_size: int = _option(512, "images in a step; a last partial batch is dropped")
+    lr: float = _option(0.4, "learning rate λ at its peak, for the mean loss over the batch")
+    peak_epoch: float = _option(5.0, "λ rises linearly from 0 to its peak here, then falls to 0")
+    momentum: float = _option(0.9, "momentum ρ, at least 0 and below 1")
+    nesterov: bool = _option(False, "Nesterov momentum instead of heavy-ball")
+    weight_decay: float = _option(5e-4, "weight decay α, coupled: its term passes through momentum")
+    seed: int = _option(0, "seed of initial weights, order of images and augmentation")
+
+    def __post_init__(self):
+        for f in fields(self):
+            _check_type(f.name, getattr(self, f.name), f.type)
+        _check(self.dataset in DATASETS, self, "dataset", f"one of {', '.join(DATASETS)}")
+        parse_architecture(self.architecture)
+        for name in ("width", "epochs", "batch_size"):
+            _check(getattr(self, name) >= 1, self, name, "a whole number from 1 up")
+        _check(0 < self.lr < math.inf, self, "lr", "a finite number above 0")
+        _check(0 < self.peak_epoch < self.epochs, self, "peak_epoch", f"between 0 and {self.epochs}, the number of epochs")
+        _check(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
+        _check(not self.nesterov or self.momentum > 0, self, "nesterov", "used with a momentum above 0")
+        _check(0 <= self.weight_decay < math.inf, self, "weight_decay", "a finite number from 0 up")
+        _check(0 <= self.seed < 2**63, self, "seed", "between 0 and 2**63 - 1")
+
+    @property
+    def lr_schedule(self) -> PiecewiseLinear:
+        """The learning rate as a function of the epoch: up to `lr` at `peak_epoch`, down to 0."""
+        return PiecewiseLinear((0.0, self.peak_epoch, float(self.epochs)), (0.0, self.lr, 0.0))
+
+    @property
+    def key(self) -> str:
+        """Twelve hex digits that name this run: a hash of the settings and of `TRAINING_VERSION`.
+
+        Only settings that differ from the defaults count, so that a setting added later, with the
+        old behaviour as its default, leaves the keys of earlier records as they are.
+        """
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        text = json.dumps([TRAINING_VERSION, settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        """The settings as a JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """The `Config` whose settings `to_json` wrote.
+
+        Raises ValueError on settings that this version does not know.
+        """
+        settings = json.loads(text)
+        unknown = sorted(set(settings) - {f.name for f in fields(cls)})
+        if unknown:
+            raise ValueError(f"unknown settings {unknown}; known are {[f.name for f in fields(cls)]}")
+        return cls(**settings)
+
+
+def _check(good: bool, config: Config, name: str, allowed: str) -> None:
+    if not good:
+        raise ValueError(f"{name}={getattr(config, name)!r} is not allowed; it must be {allowed}")
+
+
+def _check_type(name: str, value, kind: type) -> None:
+    # bool is an int and an int serves as a float; nothing else stands in for another type
+    allowed = (int, float) if kind is float else kind
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name}={value!r} is of type {type(value).__name__}; it must be of type {kind.__name__}")

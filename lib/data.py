@@ -1,0 +1,205 @@
+"""CIFAR-10 and digits, whole on the device, and their augmentation, a whole epoch at once."""
+
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lib import paths
+
+CIFAR10_MEAN, CIFAR10_STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels on one device, and how an epoch is drawn from them.
+
+    Images are uint8, ``(N, H, W, 3)``, labels int64, ``(N,)``; ``mean`` and ``std`` are per
+    channel, on the scale 0..255.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean: Tensor
+    std: Tensor
+    pad: int  # the random crop is taken from the image reflect-padded by this much
+    cutout: int  # side of the square of zeros
+    flip: bool = True
+    passes: int = 1  # an epoch shows each training image this many times
+    label_noise: float = 0.0  # probability that a label is redrawn at random, anew in every epoch
+
+    @property
+    def epoch_size(self) -> int:
+        """Images in an epoch."""
+        return len(self.train_images) * self.passes
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 ``(N, H, W, 3)`` to normalised float32 ``(N, 3, H, W)``, channels last in memory."""
+        return images.float().sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+
+
+def load(name: str, device: torch.device | str = "cpu") -> Dataset:
+    """The data set ``cifar10`` or ``digits`` on a device.
+
+    Raises
+    ------
+    ValueError
+        If the name is another.
+    RuntimeError
+        If CIFAR-10 is not there and cannot be downloaded, or a file of it is altered.
+    """
+    if name not in LOADERS:
+        raise ValueError(f"dataset={name!r} is not known; it must be one of {', '.join(LOADERS)}")
+    return LOADERS[name](device)
+
+
+def _cifar10(device) -> Dataset:
+    train, test = (_cifar10_split(is_train) for is_train in (True, False))
+
+    def on(x):
+        return torch.as_tensor(x, device=device)
+
+    return Dataset(
+        on(train.data),
+        on(train.targets),
+        on(test.data),
+        on(test.targets),
+        on(CIFAR10_MEAN),
+        on(CIFAR10_STD),
+        pad=4,
+        cutout=8,
+    )
+
+
+def _cifar10_split(train: bool):
+    root = paths.cifar10()
+    folder = root / "cifar-10-batches-py"
+    datasets = _torchvision_datasets()
+    try:
+        # torchvision compares every file's md5 with the official one before it opens it
+        if folder.is_dir():
+            return datasets.CIFAR10(root, train=train, download=False)
+        return datasets.CIFAR10(root, train=train, download=True)
+    except (RuntimeError, OSError) as error:
+        remedy = (
+            "a file there is missing or altered; remove that folder to download it anew"
+            if folder.is_dir()
+            else "it could not be downloaded; set CIFAR10_ROOT to a folder that holds cifar-10-batches-py"
+        )
+        raise RuntimeError(f"CIFAR-10 cannot be read from {folder}: {remedy}") from error
+
+
+def _torchvision_datasets():
+    """`torchvision.datasets`, also where a torchvision for CUDA sits beside a torch for the CPU.
+
+    There, torchvision's import fails because two of its compiled operators are missing. Data sets
+    need neither: declare the two, and import again.
+    """
+    try:
+        from torchvision import datasets
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        for op in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import datasets
+    return datasets
+
+
+def _digits(device) -> Dataset:
+    """scikit-learn's 8×8 digits at 16×16, as three equal channels.
+
+    A network learns these 1,797 images to the last one; gradients would vanish, and the noise
+    with them. So half the labels are redrawn at random in every epoch, and an epoch shows each
+    image four times: 93 steps of 64 images, close to CIFAR-10's 97 steps of 512.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    small = torch.as_tensor(digits.images, dtype=torch.float32)[:, None]
+    large = F.interpolate(small * (255 / 16), scale_factor=2, mode="bilinear").clamp_(0, 255)
+    images = large.round_().to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).contiguous().to(device)
+    labels = torch.as_tensor(digits.target, dtype=torch.int64, device=device)
+    train = images[:DIGITS_TRAIN].float()
+    return Dataset(
+        images[:DIGITS_TRAIN],
+        labels[:DIGITS_TRAIN],
+        images[DIGITS_TRAIN:],
+        labels[DIGITS_TRAIN:],
+        mean=train.mean(dim=(0, 1, 2)),
+        std=train.std(dim=(0, 1, 2)),
+        pad=2,
+        cutout=4,
+        flip=False,  # a mirrored digit is another character
+        passes=4,
+        label_noise=0.5,
+    )
+
+
+DIGITS_TRAIN = 1500
+LOADERS = {"digits": _digits, "cifar10": _cifar10}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The random choices of one epoch, one entry for each image shown, on the data's device."""
+
+    image: Tensor  # which training image
+    label: Tensor  # its label, possibly redrawn
+    crop: Tensor  # (N, 2): top and left of the window in the padded image
+    flip: Tensor  # (N,) bool
+    cutout: Tensor  # (N, 2): top and left of the square of zeros
+
+
+def draw(dataset: Dataset, generator: torch.Generator) -> Choices:
+    """Draws an epoch's order and augmentation; every choice is new for each image and epoch."""
+    n, device = dataset.epoch_size, dataset.train_images.device
+
+    def integers(high, *size):
+        return torch.randint(high, size, generator=generator, device=device)
+
+    def chance(p):
+        return torch.rand(n, generator=generator, device=device) < p
+
+    image = torch.randperm(n, generator=generator, device=device) % len(dataset.train_images)
+    label = dataset.train_labels[image]
+    height = dataset.train_images.shape[1]
+    return Choices(
+        image=image,
+        label=torch.where(chance(dataset.label_noise), integers(10, n), label),
+        crop=integers(2 * dataset.pad + 1, n, 2),
+        flip=chance(0.5 if dataset.flip else 0.0),
+        cutout=integers(height - dataset.cutout + 1, n, 2),
+    )
+
+
+def augment(dataset: Dataset, choices: Choices) -> Tensor:
+    """The epoch's images: cropped, flipped, normalised, cut out.
+
+    float32, ``(N, 3, H, W)``, channels last in memory, in the order in which they are shown.
+    """
+    height, width = dataset.train_images.shape[1:3]
+    rows = torch.arange(height, device=choices.image.device)
+    columns = torch.arange(width, device=choices.image.device)
+
+    y = reflect(rows + choices.crop[:, :1] - dataset.pad, height)
+    across = torch.where(choices.flip[:, None], columns.flip(0), columns)
+    x = reflect(across + choices.crop[:, 1:] - dataset.pad, width)
+    images = dataset.normalise(dataset.train_images[choices.image[:, None, None], y[:, :, None], x[:, None, :]])
+
+    def inside(positions, start):
+        return (positions >= start) & (positions < start + dataset.cutout)
+
+    cut = inside(rows, choices.cutout[:, :1])[:, :, None] & inside(columns, choices.cutout[:, 1:])[:, None, :]
+    return images.masked_fill_(cut[:, None], 0.0)
+
+
+def reflect(position: Tensor, size: int) -> Tensor:
+    """Index into 0..size-1 of a position outside it, mirrored at the border without repeating it."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()

@@ -1,0 +1,81 @@
+"""The ResNet-9 family, built from a name such as ``Residual:L1+L3``."""
+
+from collections import OrderedDict
+
+from torch import nn
+
+from lib.config import LAYERS, parse_architecture
+
+def conv_bn_relu(channels_in: int, channels_out: int) -> nn.Sequential:
+    """3×3 convolution without bias, batch norm, ReLU; keeps height and width."""
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
+            bn=nn.BatchNorm2d(channels_out),
+            # batch norm keeps its input for the backward pass, not its output: ReLU may overwrite it
+            relu=nn.ReLU(inplace=True),
+        )
+    )
+
+
+class Residual(nn.Module):
+    """``x + res2(res1(x))``, each branch a `conv_bn_relu` of the same width."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.res1 = conv_bn_relu(channels, channels)
+        self.res2 = conv_bn_relu(channels, channels)
+
+    def forward(self, x):
+        return x + self.res2(self.res1(x))
+
+
+class Classifier(nn.Module):
+    """Global max pool, linear map without bias, logits scaled by 1/8 as in the original network."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.linear = nn.Linear(channels, classes, bias=False)
+
+    def forward(self, x):
+        return 0.125 * self.linear(x.amax(dim=(2, 3)))
+
+
+def build(architecture: str, width: int = 64, classes: int = 10) -> nn.Module:
+    """The network of that name, for RGB images, as an `nn.Sequential` from input to logits.
+
+    Input ``(N, 3, H, W)`` with H and W multiples of 8, output ``(N, classes)``. The convolutions
+    have ``width``, 2, 4 and 8 times ``width`` channels; 64 is the post's own width. Weights are
+    drawn from torch's global generator by torch's default initialisers.
+
+    Raises ValueError when the name is not of the family or the width is below 1.
+    """
+    kind, branches = parse_architecture(architecture)
+    if width < 1:
+        raise ValueError(f"width={width!r} is not allowed; it must be a whole number from 1 up")
+    net = OrderedDict(prep=conv_bn_relu(3, width))
+    for i, name in enumerate(LAYERS):
+        channels = width * 2 ** (i + 1)
+        layer = conv_bn_relu(channels // 2, channels)
+        layer.add_module("pool", nn.MaxPool2d(2))
+        if name in branches and kind == "Residual":
+            layer.add_module("residual", Residual(channels))
+        elif name in branches:
+            layer.add_module("extra", conv_bn_relu(channels, channels))
+        net[f"layer{i + 1}"] = layer
+    net["classifier"] = Classifier(8 * width, classes)
+    return nn.Sequential(net)
+
+
+def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights of all convolutions and linear maps, by name, from input to output.
+
+    Names leave out the parts that say nothing: ``layer1.residual.res1.conv.weight`` is
+    ``layer1.res1``, ``classifier.linear.weight`` is ``classifier``.
+    """
+    silent = {"conv", "linear", "residual"}
+    return {
+        ".".join(part for part in name.split(".") if part not in silent): module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }

@@ -1,0 +1,118 @@
+"""A `Run` to and from one Parquet file: a row per step and layer, all else in its metadata."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lib.config import Config
+from lib.probes import QUANTITIES
+from lib.training import Run
+
+FORMAT = "1"
+COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
+
+
+class RecordError(RuntimeError):
+    """A record cannot be used; the message names the file and says why."""
+
+
+def file_name(name: str, config: Config) -> str:
+    """``<name>-<key>.parquet``."""
+    return f"{name}-{config.key}.parquet"
+
+
+def write(run: Run, path: str | os.PathLike) -> None:
+    """Writes a run to ``path``, whole or not at all, and replaces what was there.
+
+    Raises OSError when the file cannot be written; an earlier file is then as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pandas(run.steps[list(COLUMNS)], preserve_index=False)
+    metadata = {
+        "format": FORMAT,
+        "config": run.config.to_json(),
+        "key": run.config.key,
+        "epochs": json.dumps(run.epochs.to_dict("list")),
+        "provenance": json.dumps(run.provenance),
+    }
+    table = table.replace_schema_metadata(table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()})
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                compression_level=19,
+                use_dictionary=["step", "epoch", "layer", "lr"],
+                use_byte_stream_split=list(QUANTITIES),  # exponents beside exponents compress well
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read(path: str | os.PathLike) -> Run:
+    """The run that `write` wrote to ``path``.
+
+    Raises
+    ------
+    RecordError
+        If the file is missing, damaged, not a record, of another format, or does not hold what its
+        config and name say.
+    """
+    path = Path(path)
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise RecordError(f"{path}: there is no such record") from None
+    except (pa.ArrowException, OSError) as error:
+        raise RecordError(f"{path}: damaged, it cannot be read as Parquet ({error})") from error
+    metadata = {k.decode(): v.decode(errors="replace") for k, v in (table.schema.metadata or {}).items()}
+    if "run.format" not in metadata:
+        raise RecordError(f"{path}: not a record of a run; it was not written by this project")
+    if metadata["run.format"] != FORMAT:
+        raise RecordError(f"{path}: of format {metadata['run.format']}; this version reads format {FORMAT}")
+    try:
+        run = Run(
+            Config.from_json(metadata["run.config"]),
+            table.to_pandas(),
+            pd.DataFrame(json.loads(metadata["run.epochs"])),
+            json.loads(metadata["run.provenance"]),
+        )
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise RecordError(f"{path}: its contents do not make a run ({error})") from error
+    _check(run, metadata["run.key"], path)
+    return run
+
+
+def _check(run: Run, key: str, path: Path) -> None:
+    """Holds a run against its own config and file name."""
+    if run.config.key != key:
+        raise RecordError(f"{path}: made by another version of the training code (key {key}, now {run.config.key})")
+    # a path of one's own choosing carries no key; one that does must carry the right one
+    stem_key = path.stem.rpartition("-")[2]
+    if len(stem_key) == len(key) and set(stem_key) <= set("0123456789abcdef") and stem_key != key:
+        raise RecordError(f"{path}: its name says run {stem_key}, it holds run {key}")
+    missing = [c for c in COLUMNS if c not in run.steps]
+    if missing:
+        raise RecordError(f"{path}: columns {missing} are missing")
+    if len(run.epochs) != run.config.epochs:
+        raise RecordError(f"{path}: has {len(run.epochs)} epochs, its config {run.config.epochs}")
+    layers = run.steps["layer"].cat.categories
+    steps = run.steps["step"].nunique()
+    if steps == 0 or steps % run.config.epochs or len(run.steps) != steps * len(layers):
+        raise RecordError(f"{path}: {len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs")
+    if not np.isfinite(run.steps[list(QUANTITIES)].to_numpy()).all():
+        raise RecordError(f"{path}: holds numbers that are not finite")
