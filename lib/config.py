@@ -12,7 +12,9 @@ TRAINING_VERSION = 1
 
 DATASETS = ("digits", "cifar10")
 LAYERS = ("L1", "L2", "L3")
-ARCHITECTURES = "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
+ARCHITECTURES = (
+    "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
+)
 
 
 def parse_architecture(architecture: str) -> tuple[str, tuple[str, ...]]:
@@ -69,7 +71,12 @@ class Config:
         for name in ("width", "epochs", "batch_size"):
             _check(getattr(self, name) >= 1, self, name, "a whole number from 1 up")
         _check(0 < self.lr < math.inf, self, "lr", "a finite number above 0")
-        _check(0 < self.peak_epoch < self.epochs, self, "peak_epoch", f"between 0 and {self.epochs}, the number of epochs")
+        _check(
+            0 < self.peak_epoch < self.epochs,
+            self,
+            "peak_epoch",
+            f"between 0 and {self.epochs}, the number of epochs",
+        )
         _check(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
         _check(not self.nesterov or self.momentum > 0, self, "nesterov", "used with a momentum above 0")
         _check(0 <= self.weight_decay < math.inf, self, "weight_decay", "a finite number from 0 up")
@@ -117,4 +124,6 @@ def _check_type(name: str, value, kind: type) -> None:
     # bool is an int and an int serves as a float; nothing else stands in for another type
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{name}={value!r} is of type {type(value).__name__}; it must be of type {kind.__name__}")
+        raise ValueError(
+            f"{name}={value!r} is of type {type(value).__name__}; it must be of type {kind.__name__}"
+        )

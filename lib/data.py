@@ -107,7 +107,9 @@ def _torchvision_datasets():
         for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         for op in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define(
+                f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         from torchvision import datasets
     return datasets
 
@@ -191,7 +193,9 @@ def augment(dataset: Dataset, choices: Choices) -> Tensor:
     y = reflect(rows + choices.crop[:, :1] - dataset.pad, height)
     across = torch.where(choices.flip[:, None], columns.flip(0), columns)
     x = reflect(across + choices.crop[:, 1:] - dataset.pad, width)
-    images = dataset.normalise(dataset.train_images[choices.image[:, None, None], y[:, :, None], x[:, None, :]])
+    images = dataset.normalise(
+        dataset.train_images[choices.image[:, None, None], y[:, :, None], x[:, None, :]]
+    )
 
     def inside(positions, start):
         return (positions >= start) & (positions < start + dataset.cutout)

@@ -26,7 +26,9 @@ def dynamics(base: Config) -> dict[str, Config]:
         "nesterov": replace(base, nesterov=True),
     }
     # seed by seed: a run that is stopped early has recorded every form once
-    return {f"{form}-seed{seed}": replace(config, seed=seed) for seed in SEEDS for form, config in forms.items()}
+    return {
+        f"{form}-seed{seed}": replace(config, seed=seed) for seed in SEEDS for form, config in forms.items()
+    }
 
 
 EXPERIMENTS = {"dynamics": dynamics}
@@ -45,5 +47,7 @@ def configs(experiment: str, scale: str) -> dict[str, Config]:
     Raises ValueError when the experiment or the scale is not known.
     """
     if experiment not in EXPERIMENTS:
-        raise ValueError(f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}")
+        raise ValueError(
+            f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"
+        )
     return EXPERIMENTS[experiment](base(scale))

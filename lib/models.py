@@ -6,6 +6,7 @@ from torch import nn
 
 from lib.config import LAYERS, parse_architecture
 
+
 def conv_bn_relu(channels_in: int, channels_out: int) -> nn.Sequential:
     """3×3 convolution without bias, batch norm, ReLU; keeps height and width."""
     return nn.Sequential(

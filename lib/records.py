@@ -27,6 +27,13 @@ def file_name(name: str, config: Config) -> str:
     return f"{name}-{config.key}.parquet"
 
 
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises OSError when `write` could not write to ``path``: better before a training than after."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
+
+
 def write(run: Run, path: str | os.PathLike) -> None:
     """Writes a run to ``path``, whole or not at all, and replaces what was there.
 
@@ -42,7 +49,9 @@ def write(run: Run, path: str | os.PathLike) -> None:
         "epochs": json.dumps(run.epochs.to_dict("list")),
         "provenance": json.dumps(run.provenance),
     }
-    table = table.replace_schema_metadata(table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()})
+    table = table.replace_schema_metadata(
+        table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()}
+    )
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -100,7 +109,9 @@ def read(path: str | os.PathLike) -> Run:
 def _check(run: Run, key: str, path: Path) -> None:
     """Holds a run against its own config and file name."""
     if run.config.key != key:
-        raise RecordError(f"{path}: made by another version of the training code (key {key}, now {run.config.key})")
+        raise RecordError(
+            f"{path}: made by another version of the training code (key {key}, now {run.config.key})"
+        )
     # a path of one's own choosing carries no key; one that does must carry the right one
     stem_key = path.stem.rpartition("-")[2]
     if len(stem_key) == len(key) and set(stem_key) <= set("0123456789abcdef") and stem_key != key:
@@ -113,6 +124,8 @@ def _check(run: Run, key: str, path: Path) -> None:
     layers = run.steps["layer"].cat.categories
     steps = run.steps["step"].nunique()
     if steps == 0 or steps % run.config.epochs or len(run.steps) != steps * len(layers):
-        raise RecordError(f"{path}: {len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs")
+        raise RecordError(
+            f"{path}: {len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs"
+        )
     if not np.isfinite(run.steps[list(QUANTITIES)].to_numpy()).all():
         raise RecordError(f"{path}: holds numbers that are not finite")

@@ -61,11 +61,11 @@ def run(
                 todo[f"{experiment} {name}"] = (config, path)
     if jobs == 1:
         for title, (config, path) in todo.items():
-            report(f"{title}: {_train_and_record(config, path)}")
+            report(f"{title}: {_train_and_record(config, path, title)}")
         return
     # spawn: a forked child would inherit torch's threads in an unknown state
     with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        futures = {pool.submit(_train_and_record, *work): title for title, work in todo.items()}
+        futures = {pool.submit(_train_and_record, *work, title): title for title, work in todo.items()}
         try:
             for future in as_completed(futures):
                 report(f"{futures[future]}: {future.result()}")
@@ -74,7 +74,8 @@ def run(
             raise
 
 
-def _train_and_record(config: Config, path: Path) -> str:
-    result = train(config)
+def _train_and_record(config: Config, path: Path, title: str) -> str:
+    records.check_writable(path)
+    result = train(config, title=title)
     records.write(result, path)
     return f"test accuracy {result.test_accuracy:.2%}, {result.provenance['seconds']:.0f} s"

@@ -45,8 +45,10 @@ class Run:
         return float(self.epochs["test_accuracy"].iloc[-1])
 
 
-def train(config: Config, progress: bool = True) -> Run:
+def train(config: Config, progress: bool = True, title: str = "training") -> Run:
     """Trains one network, on the GPU when there is one, and returns all that was measured.
+
+    A bar with that title shows the progress, on a terminal.
 
     The same config gives the same numbers, on a CPU with the same number of threads bit for bit.
 
@@ -89,14 +91,18 @@ def train(config: Config, progress: bool = True) -> Run:
     lrs = per_step(config.lr_schedule, config.epochs, steps_per_epoch).reshape(config.epochs, -1)
 
     rows, epochs = [], []
-    with tqdm(total=lrs.size, unit="step", disable=None if progress else True, leave=False) as bar:
+    with tqdm(
+        total=lrs.size, desc=title, unit="step", disable=None if progress else True, leave=False
+    ) as bar:
         for epoch in range(config.epochs):
             choices = data.draw(dataset, generator)
             batches = _batches(data.augment(dataset, choices), choices.label, config.batch_size)
             losses, accuracy = _train_epoch(model, optimizer, probe, batches, lrs[epoch], bar)
             _check_finite(losses, epoch * steps_per_epoch, config)
             rows.append(probe.fetch())
-            epochs.append((epoch + 1, float(losses.mean(dtype=np.float64)), accuracy, *evaluate(model, dataset)))
+            epochs.append(
+                (epoch + 1, float(losses.mean(dtype=np.float64)), accuracy, *evaluate(model, dataset))
+            )
             bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{epochs[-1][-1]:.3f}")
 
     return Run(

@@ -1,0 +1,131 @@
+"""Tidy tables from runs: pure functions of what was recorded."""
+
+import numpy as np
+import pandas as pd
+
+from lib import theory
+from lib.probes import AVERAGE_DECAY
+from lib.training import Run
+
+#: The part of a run that equilibrium is judged on: epochs 6 to 14 of 24, after the peak of λ and
+#: well before its end.
+EQUILIBRIUM_WINDOW = (6 / 24, 14 / 24)
+CLASSIFIER = "classifier"
+
+
+def settings(run: Run) -> dict[str, float]:
+    """Weight decay and momentum of a run, as keyword arguments of `lib.theory`."""
+    return {"weight_decay": run.config.weight_decay, "momentum": run.config.momentum}
+
+
+def dynamics(run: Run) -> pd.DataFrame:
+    """The steps of a run with what the theory compares, a row for each step and layer.
+
+    Adds ``shrinkage`` and ``growth`` of |w|² (`lib.theory`), ``norm_sq_relative`` (|w|² over its
+    value at the first step), ``ratio`` (λ|g|/|w|), ``predicted`` (its equilibrium value), and
+    ``cosine`` (of w and g).
+    """
+    s = run.steps
+    lr = s["lr"].astype(float)
+    return s.assign(
+        shrinkage=theory.shrinkage(s["weight_norm_sq"], lr=lr, **settings(run)),
+        growth=theory.growth(s["grad_norm_sq"], lr=lr, momentum=run.config.momentum),
+        norm_sq_relative=s["weight_norm_sq"]
+        / s.groupby("layer", observed=True)["weight_norm_sq"].transform("first"),
+        ratio=lr * np.sqrt(s["grad_norm_sq"] / s["weight_norm_sq"]),
+        predicted=theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **settings(run)),
+        cosine=s["weight_dot_grad"] / np.sqrt(s["weight_norm_sq"] * s["grad_norm_sq"]),
+    )
+
+
+def convolutions(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the convolutions, whose weights are scale-invariant: all but the classifier's."""
+    rows = table[table["layer"] != CLASSIFIER]
+    return rows.assign(layer=rows["layer"].cat.remove_unused_categories())
+
+
+def in_window(
+    table: pd.DataFrame, epochs: int, window: tuple[float, float] = EQUILIBRIUM_WINDOW
+) -> pd.DataFrame:
+    """The rows whose ``epoch`` lies in a window, given as fractions of a run of that many epochs."""
+    low, high = (fraction * epochs for fraction in window)
+    return table[(table["epoch"] >= low) & (table["epoch"] < high)]
+
+
+def window_text(epochs: int, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -> str:
+    """The window in epochs, in words: ``6 to 14`` of 24."""
+    low, high = (fraction * epochs for fraction in window)
+    return f"{low:g} to {high:g}"
+
+
+def ratio_to_line(table: pd.DataFrame, by: list[str]) -> pd.Series:
+    """Measured λ|g|/|w| over predicted, R, by root mean squares over each group of rows.
+
+    The balance is one of mean squares: R² = Σ λ²|g|² / Σ predicted²|w|². A mean of ``ratio``
+    itself would sit lower, by the scatter of the gradients.
+    """
+    lr = table["lr"].astype(float)
+    squares = table[by].assign(
+        measured=lr**2 * table["grad_norm_sq"], balance=table["predicted"] ** 2 * table["weight_norm_sq"]
+    )
+    sums = squares.groupby(by, observed=True)[["measured", "balance"]].sum()
+    return np.sqrt(sums["measured"] / sums["balance"]).rename("R")
+
+
+def with_norm_equation(run: Run) -> pd.DataFrame:
+    """`dynamics` of a run, with ``norm_sq_ode``: |w|² by the norm equation (`lib.theory.norm_ode`).
+
+    It starts at the run's first |w|² and is driven by the run's own c(t) = |g||w|, which does not
+    depend on the norm.
+    """
+    table = dynamics(run)
+    c_sq = (table["grad_norm_sq"] * table["weight_norm_sq"]).astype(float)
+    for _, rows in table.groupby("layer", observed=True):
+        initial = float(rows["weight_norm_sq"].iloc[0])
+        ode = theory.norm_ode(initial, c_sq[rows.index].to_numpy(), lr=rows["lr"].to_numpy(), **settings(run))
+        table.loc[rows.index, "norm_sq_ode"] = ode
+    return table
+
+
+def ratio_by_epoch(run: Run) -> pd.DataFrame:
+    """R for each layer and epoch: ``layer``, ``epoch`` (its middle), ``R``, and ``R_ode``.
+
+    ``R_ode`` is R along the solution of the norm equation; it leaves 1 only because the norm needs
+    time to follow λ and c.
+    """
+    table = with_norm_equation(run)
+    table["epoch"] = np.floor(table["epoch"]) + 0.5
+    # where the norm is the equation's, the gradient is c over that norm
+    equation = table.assign(
+        grad_norm_sq=table["grad_norm_sq"] * table["weight_norm_sq"] / table["norm_sq_ode"],
+        weight_norm_sq=table["norm_sq_ode"],
+    )
+    by = ["layer", "epoch"]
+    return pd.concat(
+        [ratio_to_line(table, by), ratio_to_line(equation, by).rename("R_ode")], axis=1
+    ).reset_index()
+
+
+def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
+    """R over the equilibrium window, for each layer, mean and range over runs.
+
+    Columns: ``R``, ``low`` and ``high`` (least and greatest of the runs), ``overlap`` (g·v/|g|² of
+    `lib.theory.correlation_correction`), and ``R_corrected``: R over that correction.
+    """
+    per_run = []
+    for run in runs.values():
+        table = in_window(dynamics(run), run.config.epochs)
+        sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
+        overlap = sums["grad_dot_average"] / (1 - AVERAGE_DECAY) / sums["grad_norm_sq"]
+        R = ratio_to_line(table, ["layer"])
+        correction = theory.correlation_correction(
+            overlap, momentum=run.config.momentum, nesterov=run.config.nesterov
+        )
+        per_run.append(pd.DataFrame({"R": R, "overlap": overlap, "R_corrected": R / correction}))
+    over_runs = pd.concat(per_run).groupby("layer", observed=True)
+    return over_runs.mean().assign(low=over_runs["R"].min(), high=over_runs["R"].max())
+
+
+def of_form(runs: dict[str, Run], form: str) -> dict[str, Run]:
+    """The runs whose name is that form with any seed, such as ``sgd`` of ``sgd-seed0``."""
+    return {name: run for name, run in runs.items() if name.rpartition("-seed")[0] == form}

@@ -1,0 +1,279 @@
+"""One function for each figure: takes tables, returns a matplotlib figure.
+
+Layers keep their colour everywhere, dark to light from input to output; the classifier, which is
+not scale-invariant, is grey. Points, thousands of them, are drawn as pixels also in vector files.
+"""
+
+from collections.abc import Iterable
+from functools import wraps
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import PercentFormatter
+
+from lib.analysis import CLASSIFIER
+from lib.config import Config, parse_architecture
+
+STYLE = {
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+    "savefig.bbox": "tight",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.4,
+    "legend.frameon": False,
+    "svg.hashsalt": "lib",  # the same figure gives the same file
+}
+THEORY = {"color": "black", "linewidth": 1.5}
+CIRCLES = {"s": 6, "linewidth": 0.4, "facecolor": "none", "rasterized": True}
+
+
+def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:
+    """A colour for each layer, by depth; safe for colour-blind readers and in grey."""
+    deep = [layer for layer in layers if layer != CLASSIFIER]
+    # the last fifth of viridis is too pale on white
+    colours = dict(zip(deep, sns.color_palette("viridis", int(len(deep) * 1.25))[: len(deep)], strict=True))
+    return colours | {CLASSIFIER: (0.55, 0.55, 0.55)}
+
+
+def _styled(draw):
+    """Draws in the book's style, and leaves it to the caller to show the figure."""
+
+    @wraps(draw)
+    def styled(*args, **kwargs) -> Figure:
+        with plt.rc_context(STYLE):
+            figure = draw(*args, **kwargs)
+        plt.close(figure)  # else pyplot would show it a second time
+        return figure
+
+    return styled
+
+
+def _axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):
+    return plt.subplots(rows, columns, figsize=size, layout="constrained", **sharing)
+
+
+def _by_layer(table: pd.DataFrame):
+    return table.groupby("layer", observed=True)
+
+
+def _against_epoch(axes, table: pd.DataFrame, column: str, label: str, log: bool = True) -> None:
+    """One coloured line for each layer against the epoch, with a legend beside the axes."""
+    colours = layer_colours(table["layer"].cat.categories)
+    for layer, rows in _by_layer(table):
+        axes.plot(rows["epoch"], rows[column], color=colours[layer], linewidth=0.8, label=layer)
+    axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
+    legend = axes.legend(title="layer", loc="center left", bbox_to_anchor=(1, 0.5))
+    for line in legend.get_lines():
+        line.set_linewidth(3)
+
+
+@_styled
+def shrinkage(table: pd.DataFrame, limits: tuple[float, float] | None = None) -> Figure:
+    """Figure 1: what weight decay takes from |w|² at every step, from `analysis.dynamics`."""
+    figure, axes = _axes()
+    _against_epoch(axes, table, "shrinkage", "decrease of |w|² per step")
+    axes.set_ylim(limits)
+    return figure
+
+
+@_styled
+def growth(table: pd.DataFrame, limits: tuple[float, float] | None = None) -> Figure:
+    """Figure 2: what the gradient adds to |w|² at every step, from `analysis.dynamics`."""
+    figure, axes = _axes()
+    _against_epoch(axes, table, "growth", "increase of |w|² per step")
+    axes.set_ylim(limits)
+    return figure
+
+
+def shared_limits(*columns: pd.Series) -> tuple[float, float]:
+    """Limits of a log axis that hold all but the extreme 0.1 % of the columns, so that figures compare."""
+    values = np.concatenate(columns)
+    low, high = np.quantile(values[values > 0], [0.001, 0.999])
+    return low / 2, high * 2
+
+
+@_styled
+def balance(table: pd.DataFrame) -> Figure:
+    """Figure 3: growth as circles, shrinkage as a black line, a panel for each layer."""
+    figure, panels = _panels(table)
+    limits = shared_limits(table["growth"], table["shrinkage"])
+    for axes, (layer, rows), colour in panels:
+        axes.scatter(rows["epoch"], rows["growth"], edgecolor=colour, label="growth", **CIRCLES)
+        axes.plot(rows["epoch"], rows["shrinkage"], label="shrinkage", **THEORY)
+        axes.set(title=layer, yscale="log", ylim=limits)
+    figure.supylabel("change of |w|² per step")
+    return figure
+
+
+@_styled
+def weight_norms(table: pd.DataFrame) -> Figure:
+    """Figure 4: |w|² of each layer over its initial value, from `analysis.dynamics`."""
+    figure, axes = _axes()
+    _against_epoch(axes, table, "norm_sq_relative", "|w|², relative to the start", log=False)
+    axes.set_ylim(0, None)
+    return figure
+
+
+@_styled
+def effective_step(table: pd.DataFrame, line: str) -> Figure:
+    """Figures 5 and 7: λ|g|/|w| at every step as circles, its equilibrium value as a black line.
+
+    ``line`` is the label of that value, such as ``√(2λα)``.
+    """
+    figure, panels = _panels(table)
+    top = 2 * table["predicted"].max()
+    for axes, (layer, rows), colour in panels:
+        axes.scatter(rows["epoch"], rows["ratio"], edgecolor=colour, label="λ|g|/|w|", **CIRCLES)
+        axes.plot(rows["epoch"], rows["predicted"], label=line, **THEORY)
+        axes.set(title=layer, ylim=(0, top))
+    figure.supylabel(f"λ|g|/|w| (circles) and {line} (line)")
+    return figure
+
+
+def _panels(table: pd.DataFrame):
+    """A panel for each layer, in rows of four: pairs of axes, rows and colour."""
+    groups = list(_by_layer(table))
+    columns = min(4, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, axes = _axes(columns, rows, (10, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    for spare in axes.flat[len(groups) :]:
+        spare.set_visible(False)
+    figure.supxlabel("epoch")
+    colours = layer_colours(table["layer"].cat.categories)
+    panels = [(a, g, colours[g[0]]) for a, g in zip(axes.flat, groups, strict=False)]
+    return figure, panels
+
+
+@_styled
+def ratio_by_epoch(table: pd.DataFrame) -> Figure:
+    """R for each epoch and layer, and what the norm equation gives, from `analysis.ratio_by_epoch`."""
+    figure, panels = _panels(table)
+    for axes, (layer, rows), colour in panels:
+        axes.plot(rows["epoch"], rows["R"], "o", markersize=4, color=colour, label="measured")
+        axes.plot(rows["epoch"], rows["R_ode"], label="norm equation", **THEORY)
+        axes.axhline(1, color="black", linewidth=0.6, linestyle=":")
+        axes.set(title=layer, ylim=(0, 2.5))
+    figure.supylabel("R, measured over predicted")
+    return figure
+
+
+@_styled
+def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
+    """R over the equilibrium window for each layer, mean and range over seeds, a colour for each run.
+
+    ``tables`` are of `analysis.equilibrium`, by label; the band is 1 ± ``tolerance``.
+    """
+    figure, axes = _axes(size=(8, 3.6))
+    axes.axhspan(1 - tolerance, 1 + tolerance, color="black", alpha=0.08, linewidth=0)
+    axes.axhline(1, color="black", linewidth=0.8)
+    offsets = np.linspace(-0.15, 0.15, len(tables)) if len(tables) > 1 else [0]
+    markers = zip(tables.items(), offsets, "osD^v", sns.color_palette("colorblind"), strict=False)
+    for (label, table), offset, marker, colour in markers:
+        x = np.arange(len(table)) + offset
+        around = [table["R"] - table["low"], table["high"] - table["R"]]
+        axes.errorbar(x, table["R"], yerr=around, fmt=marker, color=colour, capsize=3, label=label)
+    first = next(iter(tables.values()))
+    axes.set_xticks(np.arange(len(first)), first.index, rotation=30, ha="right")
+    axes.set_ylabel("R, measured over predicted")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@_styled
+def schedule(lr_schedule, epochs: int) -> Figure:
+    """The learning rate against the epoch."""
+    figure, axes = _axes(size=(6, 2.6))
+    time = np.linspace(0, epochs, 500)
+    axes.plot(time, lr_schedule(time), **THEORY)
+    axes.set(xlabel="epoch", ylabel="learning rate λ", xlim=(0, epochs), ylim=(0, None))
+    return figure
+
+
+@_styled
+def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
+    """Test accuracy against the epoch, a colour for each label, a line for each of its runs."""
+    figure, axes = _axes(size=(7, 3.6))
+    for (label, runs), colour in zip(tables.items(), sns.color_palette("colorblind"), strict=False):
+        for i, epochs in enumerate(runs):
+            text = label if i == 0 else None
+            axes.plot(epochs["epoch"], epochs["test_accuracy"], color=colour, linewidth=1.2, label=text)
+    axes.set(xlabel="epoch", ylabel="test accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="lower right")
+    return figure
+
+
+@_styled
+def images(rows: dict[str, np.ndarray]) -> Figure:
+    """Rows of images with a label each; an image is ``(H, W, 3)`` with values in 0..1."""
+    columns = max(len(row) for row in rows.values())
+    figure, axes = _axes(columns, len(rows), (columns, 1.05 * len(rows)), squeeze=False)
+    for line, (label, row) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for axis, image in zip(line, row, strict=True):
+            axis.imshow(image, interpolation="nearest")
+            axis.grid(False)
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+    return figure
+
+
+@_styled
+def network(config: Config, image_size: int) -> Figure:
+    """The network of a config as a diagram, from image to logits, with channels and image sizes."""
+    boxes, skips = _blocks(config, image_size)
+    figure, axes = _axes(size=(10, 2.4))
+    colours = layer_colours([layer for _, _, layer in boxes if layer and layer != CLASSIFIER])
+    for i, (title, detail, layer) in enumerate(boxes):
+        colour = colours.get(layer, (1, 1, 1))
+        axes.add_patch(
+            FancyBboxPatch((i - 0.38, 0), 0.76, 1, boxstyle="round,pad=0.02", fc=(*colour, 0.35), ec="black")
+        )
+        axes.text(i, 0.76, title, ha="center", va="center", fontsize=7.5, fontweight="bold")
+        axes.text(i, 0.32, detail, ha="center", va="center", fontsize=6.5)
+        if i:
+            axes.add_patch(
+                FancyArrowPatch((i - 0.62, 0.5), (i - 0.4, 0.5), arrowstyle="->", mutation_scale=8)
+            )
+    for start, end in skips:
+        arc = {
+            "arrowstyle": "->",
+            "mutation_scale": 10,
+            "connectionstyle": f"arc3,rad={-0.9 / (end - start)}",
+        }
+        axes.add_patch(FancyArrowPatch((start, 1.04), (end + 0.5, 0.6), **arc))
+    axes.set(xlim=(-0.5, len(boxes) - 0.4), ylim=(-0.1, 1.75))
+    axes.axis("off")
+    return figure
+
+
+def _blocks(config: Config, size: int):
+    """Boxes ``(title, detail, layer or None)`` in order, and skip connections ``(from, to)``."""
+    kind, branches = parse_architecture(config.architecture)
+    boxes: list[tuple[str, str, str | None]] = [("image", f"3 × {size}²", None)]
+    skips = []
+    channels = config.width
+
+    def conv(layer, title):
+        boxes.append((title, f"3×3 conv\nBN, ReLU\n{channels} × {size}²", layer))
+
+    conv("prep", "prep")
+    for i in (1, 2, 3):
+        channels *= 2
+        conv(f"layer{i}", f"layer{i}")
+        size //= 2
+        boxes.append(("pool", f"max 2×2\n{channels} × {size}²", None))
+        if f"L{i}" in branches and kind == "Residual":
+            skips.append((len(boxes) - 1, len(boxes) + 1))
+            conv(f"layer{i}.res1", "res1")
+            conv(f"layer{i}.res2", "res2")
+        elif f"L{i}" in branches:
+            conv(f"layer{i}.extra", "extra")
+    boxes.append(("classifier", f"max {size}×{size}\nlinear, ×1/8\n10 logits", CLASSIFIER))
+    return boxes, skips
