@@ -1,0 +1,133 @@
+import json
+import math
+from dataclasses import dataclass, fields, replace
+
+import pytest
+
+from lib import config
+from lib.config import Config, parse_architecture
+
+# a value for each setting that is not its default
+OTHERS = {
+    "dataset": "digits",
+    "architecture": "backbone",
+    "width": 8,
+    "epochs": 25,
+    "batch_size": 64,
+    "lr": 0.8,
+    "peak_epoch": 4.0,
+    "momentum": 0.5,
+    "nesterov": True,
+    "weight_decay": 1e-3,
+    "seed": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        *(("dataset", x) for x in ("mnist", "", "CIFAR10", 1, None)),
+        *(
+            ("architecture", x)
+            for x in ("resnet18", "", "Residual", "Residual:", "Extra:L4", "backbone:L1", None)
+        ),
+        # one network has one name
+        *(
+            ("architecture", x)
+            for x in ("Residual:L3+L1", "Residual:L1+L1", "residual:L1", "Residual:L1+", "Extra:l1")
+        ),
+        *((x, y) for x in ("width", "epochs", "batch_size") for y in (0, -1, 1.0, "8", True, None, math.nan)),
+        *((x, y) for x in ("lr", "weight_decay") for y in (-0.1, math.nan, math.inf, "0.4", True, None)),
+        ("lr", 0.0),
+        *(("peak_epoch", x) for x in (0.0, -1.0, 24.0, 30.0, math.nan, math.inf, "5", True)),
+        *(("momentum", x) for x in (1.0, 1.5, -0.1, math.nan, math.inf, "0.9", False)),
+        *(("nesterov", x) for x in (1, 0, "yes", None)),
+        *(("seed", x) for x in (-1, 2**63, 0.5, True, "0")),
+    ],
+)
+def test_a_bad_value_is_named(name, value):
+    with pytest.raises(ValueError) as error:
+        Config(**{name: value})
+    assert f"{name}={value!r}" in str(error.value)
+    assert "must be" in str(error.value)  # what is allowed
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(ValueError, match="nesterov=True .* momentum above 0"):
+        Config(nesterov=True, momentum=0.0)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"lr": 1e-9}, {"momentum": 0.0}, {"weight_decay": 0.0}, {"seed": 2**63 - 1}, {"peak_epoch": 23.9}],
+)
+def test_the_last_good_value_is_good(setting):
+    Config(**setting)
+
+
+@pytest.mark.parametrize(
+    "name, parsed",
+    [
+        ("backbone", ("", ())),
+        ("Extra:L2", ("Extra", ("L2",))),
+        ("Residual:L1+L3", ("Residual", ("L1", "L3"))),
+        ("Residual:L1+L2+L3", ("Residual", ("L1", "L2", "L3"))),
+    ],
+)
+def test_architecture_names(name, parsed):
+    assert parse_architecture(name) == parsed
+
+
+def test_the_schedule_is_the_triangle():
+    schedule = Config(lr=0.8, peak_epoch=6, epochs=30).lr_schedule
+    assert [schedule(e) for e in (0, 3, 6, 18, 30)] == pytest.approx([0, 0.4, 0.8, 0.4, 0])
+
+
+# These keys are part of the names of the recorded runs. If one changes, every record is orphaned:
+# raise TRAINING_VERSION and record anew only when the meaning of a config has changed.
+@pytest.mark.parametrize(
+    "settings, key",
+    [({}, "7674a781fc38"), ({"dataset": "digits", "width": 8, "batch_size": 64, "seed": 2}, "46cd13fda2ab")],
+)
+def test_the_key_is_stable(settings, key):
+    assert Config(**settings).key == key
+
+
+def test_the_key_depends_on_every_setting(monkeypatch):
+    assert set(OTHERS) == {f.name for f in fields(Config)}
+    keys = {replace(Config(), **{name: value}).key for name, value in OTHERS.items()}
+    monkeypatch.setattr(config, "TRAINING_VERSION", config.TRAINING_VERSION + 1)
+    assert len(keys | {Config().key}) == len(OTHERS) + 1
+    assert Config().key not in keys
+
+
+def test_a_setting_added_later_leaves_earlier_keys():
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Config):
+        label_smoothing: float = 0.0
+
+    assert Later(lr=0.8).key == Config(lr=0.8).key != Later(lr=0.8, label_smoothing=0.1).key
+
+
+@pytest.mark.parametrize("name, whole", [("lr", 4), ("momentum", 0), ("weight_decay", 0), ("peak_epoch", 4)])
+def test_equal_configs_have_one_key(name, whole):
+    as_int, as_float = Config(**{name: whole}), Config(**{name: float(whole)})
+    assert as_int == as_float
+    assert as_int.key == as_float.key
+
+
+@pytest.mark.parametrize("config", [Config(), Config(**OTHERS), Config(lr=0.1 + 0.2, seed=2**63 - 1)])
+def test_json_round_trip(config):
+    assert Config.from_json(config.to_json()) == config
+    assert Config.from_json(config.to_json()).key == config.key
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ValueError, match="warmup"):
+        Config.from_json(json.dumps({"lr": 0.4, "warmup": 5}))
+
+
+def test_a_config_is_frozen_and_hashable():
+    assert {Config(), Config()} == {Config()}
+    with pytest.raises(AttributeError):
+        Config().lr = 1.0
