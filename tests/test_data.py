@@ -1,0 +1,212 @@
+import os
+import socket
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest, chisquare
+
+from lib import data
+
+RARE = 1e-3  # seeds are fixed: a test that passes once passes always
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def synthetic(n=12, passes=1, **settings):
+    """A data set of random images, of CIFAR-10's kind unless told otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (n, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(n) % 10
+    mean, std = torch.tensor(data.CIFAR10_MEAN), torch.tensor(data.CIFAR10_STD)
+    return data.Dataset(
+        images,
+        labels,
+        images[:2],
+        labels[:2],
+        mean,
+        std,
+        **{"pad": 4, "cutout": 8, "passes": passes} | settings,
+    )
+
+
+def drawn(dataset, seed=0):
+    return data.draw(dataset, torch.Generator().manual_seed(seed))
+
+
+def assert_uniform(values, cells):
+    counts = np.bincount(np.asarray(values), minlength=cells)
+    assert len(counts) == cells, "a value outside its range"
+    assert chisquare(counts).pvalue > RARE
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"pad": 2, "cutout": 4, "flip": False}, {"pad": 0}, {"pad": 31, "cutout": 1}]
+)
+def test_augmentation_is_that_of_one_image_at_a_time(settings):
+    dataset = synthetic(passes=4, **settings)
+    choices = drawn(dataset)
+    images = data.augment(dataset, choices).numpy()
+    assert images.dtype == np.float32 and images.shape == (48, 3, 32, 32)
+    for i, image in enumerate(images):
+        source = dataset.train_images[choices.image[i]].numpy()
+        padded = np.pad(source, ((dataset.pad, dataset.pad),) * 2 + ((0, 0),), mode="reflect")
+        top, left = choices.crop[i]
+        window = padded[top : top + 32, left : left + 32]
+        if choices.flip[i]:
+            window = window[:, ::-1]
+        expected = (window - np.array(data.CIFAR10_MEAN)) / np.array(data.CIFAR10_STD)
+        top, left = choices.cutout[i]
+        expected[top : top + dataset.cutout, left : left + dataset.cutout] = 0
+        np.testing.assert_allclose(image, expected.transpose(2, 0, 1), atol=1e-5)
+        # no pixel of the data is the mean: what is zero was cut out, whole and within the image
+        assert (image == 0).all(axis=0).sum() == dataset.cutout**2 == (image == 0).sum() / 3
+
+
+def test_augmented_images_are_channels_last():
+    dataset = synthetic()
+    assert data.augment(dataset, drawn(dataset)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_choices_are_uniform_and_independent():
+    dataset = synthetic(n=200, passes=100)
+    c = drawn(dataset)
+    assert_uniform((c.crop[:, 0] * 9 + c.crop[:, 1]) * 2 + c.flip, 9 * 9 * 2)
+    assert_uniform(c.cutout[:, 0] * 25 + c.cutout[:, 1], 25 * 25)
+    assert_uniform(c.crop[:, 0] * 25 + c.cutout[:, 0], 9 * 25)
+
+
+def test_every_epoch_is_drawn_anew_and_by_its_generator_alone():
+    dataset, generator = synthetic(n=100, label_noise=0.5), torch.Generator().manual_seed(3)
+    state = torch.get_rng_state()
+    first, second = data.draw(dataset, generator), data.draw(dataset, generator)
+    again = drawn(dataset, seed=3)
+    for name in ("image", "label", "crop", "flip", "cutout"):
+        assert not torch.equal(getattr(first, name), getattr(second, name)), name
+        assert torch.equal(getattr(first, name), getattr(again, name)), name
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_each_image_is_shown_as_often_as_said_with_its_label(passes):
+    dataset = synthetic(n=30, passes=passes)
+    choices = drawn(dataset)
+    assert len(choices.image) == dataset.epoch_size == 30 * passes
+    assert (torch.bincount(choices.image) == passes).all()
+    assert not torch.equal(choices.image, choices.image.sort().values)
+    assert torch.equal(choices.label, dataset.train_labels[choices.image])
+
+
+def test_half_of_the_labels_of_digits_are_redrawn(digits):
+    choices = drawn(digits)
+    own = digits.train_labels[choices.image]
+    kept = int((choices.label == own).sum())
+    # the redrawn half hits its own label once in ten times
+    assert binomtest(kept, len(own), 0.5 + 0.5 / 10).pvalue > RARE
+    assert_uniform((choices.label - own)[choices.label != own] % 10 - 1, 9)
+
+
+def test_a_mirrored_digit_is_no_digit(digits):
+    assert not drawn(digits).flip.any()
+
+
+def test_digits(digits):
+    assert digits.train_images.shape == (1500, 16, 16, 3) and digits.test_images.shape == (297, 16, 16, 3)
+    assert digits.train_images.dtype == torch.uint8 and digits.train_labels.dtype == torch.int64
+    assert digits.epoch_size == 6000
+    assert (digits.train_images == digits.train_images[..., :1]).all()  # grey
+    assert int(digits.train_images.max()) == 255 and int(digits.train_images.min()) == 0
+    shown = digits.normalise(digits.train_images)
+    assert abs(shown.mean()) < 1e-4 and abs(shown.std() - 1) < 1e-3
+    # the mean over an image's pixels survives the doubling: the right label sits at the right image
+    from sklearn.datasets import load_digits
+
+    original = load_digits()
+    means = torch.cat([digits.train_images, digits.test_images]).float().mean((1, 2, 3)) * 16 / 255
+    np.testing.assert_allclose(means, original.images.mean((1, 2)), atol=0.05)
+    assert torch.cat([digits.train_labels, digits.test_labels]).tolist() == original.target.tolist()
+
+
+@pytest.mark.parametrize("size", [2, 5, 16])
+def test_reflect_is_that_of_numpy(size):
+    index = data.reflect(torch.arange(-(size - 1), 2 * size - 1), size)
+    assert index.tolist() == np.pad(np.arange(size), size - 1, mode="reflect").tolist()
+
+
+def test_an_unknown_data_set_is_named():
+    with pytest.raises(ValueError, match="dataset='mnist' is not known; it must be one of digits, cifar10"):
+        data.load("mnist")
+
+
+def test_cifar10(cifar10):
+    assert cifar10.train_images.shape == (50_000, 32, 32, 3) and cifar10.test_images.shape == (
+        10_000,
+        32,
+        32,
+        3,
+    )
+    assert cifar10.train_images.dtype == cifar10.test_images.dtype == torch.uint8
+    assert torch.bincount(cifar10.train_labels).tolist() == [5000] * 10
+    assert torch.bincount(cifar10.test_labels).tolist() == [1000] * 10
+    assert cifar10.epoch_size == 50_000
+    pixels = cifar10.train_images.numpy()
+    np.testing.assert_allclose(pixels.mean((0, 1, 2), dtype=np.float64), data.CIFAR10_MEAN, atol=0.0051)
+    np.testing.assert_allclose(pixels.std((0, 1, 2), dtype=np.float64), data.CIFAR10_STD, atol=0.0051)
+
+
+def test_cifar10_is_augmented_as_the_post_says(cifar10):
+    assert (cifar10.pad, cifar10.cutout, cifar10.flip, cifar10.label_noise) == (4, 8, True, 0.0)
+    choices = drawn(cifar10)
+    assert binomtest(int(choices.flip.sum()), 50_000, 0.5).pvalue > RARE
+    assert torch.equal(choices.label, cifar10.train_labels[choices.image])
+
+
+def flip_a_byte(content):
+    return content[:1000] + bytes([content[1000] ^ 1]) + content[1001:]
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("data_batch_1", None),
+        ("test_batch", None),
+        ("batches.meta", None),
+        ("data_batch_3", lambda content: content[:-1]),
+        ("data_batch_5", lambda content: b""),
+        ("test_batch", flip_a_byte),
+        ("batches.meta", lambda content: content + b"."),
+    ],
+)
+def test_a_damaged_cifar10_is_not_read(cifar10_files, tmp_path, monkeypatch, name, change):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for file in cifar10_files.iterdir():
+        if file.name != name:
+            os.symlink(file, folder / file.name)
+        elif change is not None:
+            (folder / name).write_bytes(change(file.read_bytes()))
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    with pytest.raises(RuntimeError) as error:
+        data.load("cifar10")
+    assert str(folder) in str(error.value) and "remove that folder" in str(error.value)
+
+
+def test_a_cifar10_that_cannot_be_downloaded_is_said_to_be_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path / "nowhere"))
+    with pytest.raises(RuntimeError) as error:
+        data.load("cifar10")
+    assert str(tmp_path / "nowhere") in str(error.value) and "CIFAR10_ROOT" in str(error.value)
