@@ -129,3 +129,91 @@ def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
 def of_form(runs: dict[str, Run], form: str) -> dict[str, Run]:
     """The runs whose name is that form with any seed, such as ``sgd`` of ``sgd-seed0``."""
     return {name: run for name, run in runs.items() if name.rpartition("-seed")[0] == form}
+
+
+def numbers(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
+    """What the prose says of an `equilibrium` table, for the convolutions only, rounded.
+
+    ``low`` and ``high`` are the least and greatest R of a layer, ``within`` how many of the
+    ``layers`` lie in 1 ± tolerance, ``classifier`` is the classifier's R; ``corrected_…`` are the
+    same of ``R_corrected``.
+    """
+    deep = table.drop(index=CLASSIFIER)
+    out = {"layers": len(deep), "classifier": round(float(table.loc[CLASSIFIER, "R"]), 4)}
+    for prefix, R in (("", deep["R"]), ("corrected_", deep["R_corrected"])):
+        out |= {
+            f"{prefix}low": round(float(R.min()), 4),
+            f"{prefix}high": round(float(R.max()), 4),
+            f"{prefix}within": int(((R - 1).abs() <= tolerance).sum()),
+        }
+    return out
+
+
+def peaks(table: pd.DataFrame) -> pd.Series:
+    """The epoch at which |w|² of each layer is greatest."""
+    at = table.groupby("layer", observed=True)["weight_norm_sq"].idxmax()
+    return table.loc[at].set_index("layer")["epoch"].rename("peak")
+
+
+def accuracy(runs: dict[str, Run]) -> pd.Series:
+    """Test accuracy of each run after its last epoch, by name."""
+    return pd.Series({name: run.test_accuracy for name, run in runs.items()}, name="test accuracy")
+
+
+def describe(runs: dict[str, Run], scale: str) -> str:
+    """Scale, data, network, seeds and device of some runs, in a line for captions."""
+    run = next(iter(runs.values()))
+    c = run.config
+    seeds = sorted({r.config.seed for r in runs.values()})
+    devices = sorted({r.provenance["device"] for r in runs.values()})
+    return (
+        f"scale {scale}: {c.dataset}, width {c.width}, {c.epochs} epochs, "
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, {' and '.join(devices)}"
+    )
+
+
+def steps_per_epoch(run: Run) -> int:
+    """Steps in an epoch of a run."""
+    return run.steps["step"].nunique() // run.config.epochs
+
+
+def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> dict[str, float]:
+    """How well the norm equation gives R, from a `ratio_by_epoch` table, rounded.
+
+    ``equation_difference`` is the greatest |R − R_ode| of a convolution after that epoch,
+    ``equation_difference_classifier`` the classifier's; ``end_measured`` and ``end_equation`` are
+    the means over convolutions in the last epoch.
+    """
+    late = by_epoch[by_epoch["epoch"] > after_epoch]
+    difference = (late["R"] - late["R_ode"]).abs().groupby(late["layer"], observed=True).max()
+    deep = convolutions(by_epoch)
+    end = deep[deep["epoch"] == deep["epoch"].max()]
+    out = {
+        "equation_difference": difference.drop(CLASSIFIER).max(),
+        "equation_difference_classifier": difference[CLASSIFIER],
+        "end_measured": end["R"].mean(),
+        "end_equation": end["R_ode"].mean(),
+    }
+    return {name: round(float(value), 4) for name, value in out.items()}
+
+
+def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:
+    """In how many convolutions |R − 1| is larger than in a reference, both `equilibrium` tables."""
+    distance, nearer = ((t.drop(index=CLASSIFIER)["R"] - 1).abs() for t in (table, reference))
+    return int((distance > nearer).sum())
+
+
+def turn(runs: dict[str, Run]) -> dict[str, float]:
+    """Measured over predicted |Δw|/|w| in the equilibrium window, least and greatest of all layers.
+
+    By mean squares, against `lib.theory.rotation`, over the convolutions; mean over runs, rounded.
+    """
+    per_run = []
+    for run in runs.values():
+        t = convolutions(in_window(dynamics(run), run.config.epochs))
+        angle = theory.rotation(lr=t["lr"].astype(float), nesterov=run.config.nesterov, **settings(run))
+        squares = t[["layer", "update_norm_sq"]].assign(balance=angle**2 * t["weight_norm_sq"])
+        sums = squares.groupby("layer", observed=True).sum()
+        per_run.append(np.sqrt(sums["update_norm_sq"] / sums["balance"]))
+    mean = pd.concat(per_run, axis=1).mean(axis=1)
+    return {"turn_low": round(float(mean.min()), 4), "turn_high": round(float(mean.max()), 4)}

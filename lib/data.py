@@ -1,8 +1,10 @@
 """CIFAR-10 and digits, whole on the device, and their augmentation, a whole epoch at once."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -75,9 +77,12 @@ def _cifar10(device) -> Dataset:
     )
 
 
+def _cifar10_folder() -> Path:
+    return paths.cifar10() / "cifar-10-batches-py"
+
+
 def _cifar10_split(train: bool):
-    root = paths.cifar10()
-    folder = root / "cifar-10-batches-py"
+    root, folder = paths.cifar10(), _cifar10_folder()
     datasets = _torchvision_datasets()
     try:
         # torchvision compares every file's md5 with the official one before it opens it
@@ -207,3 +212,25 @@ def augment(dataset: Dataset, choices: Choices) -> Tensor:
 def reflect(position: Tensor, size: int) -> Tensor:
     """Index into 0..size-1 of a position outside it, mirrored at the border without repeating it."""
     return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def examples(name: str, images: int = 10, epochs: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
+    """The first images of a data set, as they are and as epochs show them, for a picture.
+
+    Rows by label, each ``(images, H, W, 3)`` with values in 0..1.
+    """
+    dataset = load(name)
+    rows = {"original": dataset.train_images[:images].numpy() / 255}
+    generator = torch.Generator().manual_seed(seed)
+    for epoch in range(1, epochs + 1):
+        choices = draw(dataset, generator)
+        shown = [int((choices.image == i).nonzero()[0]) for i in range(images)]
+        few = Choices(*(getattr(choices, f.name)[shown] for f in fields(Choices)))
+        pixels = augment(dataset, few).permute(0, 2, 3, 1) * dataset.std + dataset.mean
+        rows[f"epoch {epoch}"] = (pixels / 255).clamp(0, 1).numpy()
+    return rows
+
+
+def at_hand(name: str) -> bool:
+    """Whether a data set can be loaded without a download."""
+    return name != "cifar10" or _cifar10_folder().is_dir()

@@ -1,6 +1,6 @@
 """Each experiment of the paper, at each scale, as named `Config`s."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from lib.config import Config
 
@@ -21,7 +21,7 @@ def dynamics(base: Config) -> dict[str, Config]:
     at the same λ the norms would not reach equilibrium within the run.
     """
     forms = {
-        "sgd": replace(base, momentum=0.0, lr=base.lr / (1 - base.momentum)),
+        "sgd": replace(base, momentum=0.0, lr=round(base.lr / (1 - base.momentum), 12)),  # 4, not 4.000…01
         "heavy-ball": base,
         "nesterov": replace(base, nesterov=True),
     }
@@ -51,3 +51,8 @@ def configs(experiment: str, scale: str) -> dict[str, Config]:
             f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"
         )
     return EXPERIMENTS[experiment](base(scale))
+
+
+def settings() -> dict[str, dict[str, object]]:
+    """The settings of each scale's base run, by scale and name."""
+    return {scale: asdict(config) for scale, config in SCALES.items()}

@@ -127,7 +127,7 @@ def effective_step(table: pd.DataFrame, line: str) -> Figure:
     ``line`` is the label of that value, such as ``√(2λα)``.
     """
     figure, panels = _panels(table)
-    top = 2 * table["predicted"].max()
+    top = 2 * table["predicted"].max() or None  # without weight decay there is no line
     for axes, (layer, rows), colour in panels:
         axes.scatter(rows["epoch"], rows["ratio"], edgecolor=colour, label="λ|g|/|w|", **CIRCLES)
         axes.plot(rows["epoch"], rows["predicted"], label=line, **THEORY)
@@ -169,20 +169,49 @@ def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
 
     ``tables`` are of `analysis.equilibrium`, by label; the band is 1 ± ``tolerance``.
     """
+    figure, axes = _ratio_axes(tables, tolerance)
+    for x, label, table, style in _side_by_side(tables):
+        around = [table["R"] - table["low"], table["high"] - table["R"]]
+        axes.errorbar(x, table["R"], yerr=around, linestyle="none", capsize=3, label=label, **style)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@_styled
+def correction(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
+    """R before (hollow) and after (filled) the correction for gradient correlation, as `equilibrium`."""
+    figure, axes = _ratio_axes(tables, tolerance)
+    for x, label, table, style in _side_by_side(tables):
+        axes.plot(x, table["R"], linestyle="none", fillstyle="none", label=f"{label}, as measured", **style)
+        axes.plot(x, table["R_corrected"], linestyle="none", label=f"{label}, corrected", **style)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _ratio_axes(tables: dict[str, pd.DataFrame], tolerance: float):
+    """Axes with the layers along x, R along y, a line at 1 and a band of that tolerance."""
     figure, axes = _axes(size=(8, 3.6))
     axes.axhspan(1 - tolerance, 1 + tolerance, color="black", alpha=0.08, linewidth=0)
     axes.axhline(1, color="black", linewidth=0.8)
-    offsets = np.linspace(-0.15, 0.15, len(tables)) if len(tables) > 1 else [0]
-    markers = zip(tables.items(), offsets, "osD^v", sns.color_palette("colorblind"), strict=False)
-    for (label, table), offset, marker, colour in markers:
-        x = np.arange(len(table)) + offset
-        around = [table["R"] - table["low"], table["high"] - table["R"]]
-        axes.errorbar(x, table["R"], yerr=around, fmt=marker, color=colour, capsize=3, label=label)
-    first = next(iter(tables.values()))
-    axes.set_xticks(np.arange(len(first)), first.index, rotation=30, ha="right")
+    layers = next(iter(tables.values())).index
+    axes.set_xticks(np.arange(len(layers)), layers, rotation=30, ha="right")
     axes.set_ylabel("R, measured over predicted")
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    return figure, axes
+
+
+def _side_by_side(tables: dict[str, pd.DataFrame]):
+    """For each labelled table: its positions along x, and its marker and colour."""
+    offsets = np.linspace(-0.15, 0.15, len(tables)) if len(tables) > 1 else [0]
+    for (label, table), offset in zip(tables.items(), offsets, strict=True):
+        yield np.arange(len(table)) + offset, label, table, form_style(label)
+
+
+def form_style(label: str) -> dict[str, object]:
+    """Marker and colour of a form of SGD, the same in every figure; found by the label's first word."""
+    markers = dict(zip(("sgd", "heavy-ball", "nesterov"), "osD", strict=True))
+    colours = dict(zip(markers, sns.color_palette("colorblind"), strict=False))
+    form = label.lower().replace(",", " ").split()[0]
+    return {"marker": markers[form], "color": colours[form]}
 
 
 @_styled
@@ -199,7 +228,8 @@ def schedule(lr_schedule, epochs: int) -> Figure:
 def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
     """Test accuracy against the epoch, a colour for each label, a line for each of its runs."""
     figure, axes = _axes(size=(7, 3.6))
-    for (label, runs), colour in zip(tables.items(), sns.color_palette("colorblind"), strict=False):
+    for label, runs in tables.items():
+        colour = form_style(label)["color"]
         for i, epochs in enumerate(runs):
             text = label if i == 0 else None
             axes.plot(epochs["epoch"], epochs["test_accuracy"], color=colour, linewidth=1.2, label=text)
