@@ -1,0 +1,173 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import assert_same_run
+from torch.nn import functional as F
+
+from lib import data, experiments, models
+from lib.config import Config
+from lib.optimizers import SGD
+from lib.probes import QUANTITIES
+from lib.schedules import per_step
+from lib.training import DivergedError, evaluate, train
+
+# 1500 images four times in batches of 700: eight steps an epoch, 400 images left over
+SHORT = Config(
+    dataset="digits", architecture="Residual:L1+L3", width=2, epochs=2, peak_epoch=1, batch_size=700
+)
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def short():
+    return train(SHORT, progress=False)
+
+
+def test_equal_configs_give_equal_runs(short):
+    assert_same_run(train(SHORT, progress=False), short)
+
+
+def test_another_seed_gives_another_run(short):
+    other = train(replace(SHORT, seed=1), progress=False)
+    for column in ("weight_norm_sq", "grad_norm_sq"):  # other weights, other images
+        assert not np.isclose(other.steps[column], short.steps[column], rtol=1e-4).any()
+
+
+def test_the_caller_keeps_its_random_state():
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    train(replace(SHORT, epochs=1, peak_epoch=0.5), progress=False)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_table_of_steps(short):
+    steps, layers = short.steps, [*"prep layer1 layer1.res1 layer1.res2 layer2 layer3".split()]
+    layers += ["layer3.res1", "layer3.res2", "classifier"]
+    assert list(steps) == ["step", "epoch", "layer", "lr", *QUANTITIES]
+    assert [str(t) for t in steps.dtypes] == ["int32", "float32", "category", "float32"] + ["float32"] * 6
+    assert steps["layer"].cat.ordered and list(steps["layer"].cat.categories) == layers
+    assert steps["layer"].tolist() == layers * 2 * STEPS
+    assert steps["step"].tolist() == np.repeat(range(2 * STEPS), 9).tolist()
+    np.testing.assert_allclose(steps["epoch"], (steps["step"] + 0.5) / STEPS, rtol=1e-6)
+    np.testing.assert_allclose(steps["lr"], SHORT.lr_schedule((steps["step"] + 0.5) / STEPS), rtol=1e-6)
+    assert np.isfinite(steps[list(QUANTITIES)]).all(axis=None)
+
+
+def test_the_table_of_epochs_and_provenance(short):
+    assert list(short.epochs) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+    assert short.epochs["epoch"].tolist() == [1, 2]
+    assert short.epochs[["train_accuracy", "test_accuracy"]].stack().between(0, 1).all()
+    assert short.test_accuracy == short.epochs["test_accuracy"].iloc[1]
+    assert short.provenance["torch"] == torch.__version__
+    assert short.provenance["threads"] == torch.get_num_threads()
+    assert {"device", "python", "commit", "date", "seconds"} < set(short.provenance)
+
+
+def plain_run(config, make_optimizer):
+    """The same training as a bare loop without probes: losses and accuracies of each epoch, last weights."""
+    dataset, generator = data.load(config.dataset), torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(config.seed)
+    model = models.build(config.architecture, config.width).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(
+        model.parameters(), lr=1.0, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    lrs = iter(per_step(config.lr_schedule, config.epochs, dataset.epoch_size // config.batch_size))
+    epochs = []
+    for _ in range(config.epochs):
+        choices = data.draw(dataset, generator)
+        images, losses, right = data.augment(dataset, choices), [], []
+        model.train()
+        for start in range(0, dataset.epoch_size - config.batch_size + 1, config.batch_size):
+            batch = slice(start, start + config.batch_size)
+            optimizer.param_groups[0]["lr"] = next(lrs)
+            optimizer.zero_grad()
+            logits = model(images[batch])
+            loss = F.cross_entropy(logits, choices.label[batch])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            right.append((logits.argmax(1) == choices.label[batch]).float().mean().item())
+        model.eval()
+        with torch.no_grad():
+            logits = model(dataset.normalise(dataset.test_images))
+        test_loss = F.cross_entropy(logits, dataset.test_labels).item()
+        test_right = (logits.argmax(1) == dataset.test_labels).float().mean().item()
+        epochs.append([np.mean(losses), np.mean(right), test_loss, test_right])
+    assert next(lrs, None) is None
+    return epochs, models.probed_weights(model)
+
+
+@pytest.mark.parametrize("make_optimizer", [SGD, torch.optim.SGD])
+def test_a_plain_loop_gives_the_same_losses(short, make_optimizer):
+    epochs, _ = plain_run(SHORT, make_optimizer)
+    np.testing.assert_allclose(short.epochs.drop(columns="epoch"), epochs, rtol=1e-5)
+
+
+def test_nesterov_is_used_when_asked_for(short):
+    nesterov = train(replace(SHORT, nesterov=True), progress=False)
+    epochs, _ = plain_run(SHORT, lambda *args, **kwargs: torch.optim.SGD(*args, nesterov=True, **kwargs))
+    np.testing.assert_allclose(nesterov.epochs.drop(columns="epoch"), epochs, rtol=1e-5)
+    assert not np.allclose(nesterov.epochs["test_loss"], short.epochs["test_loss"], rtol=1e-4)
+
+
+def test_rows_belong_to_their_steps_and_layers():
+    """At ρ = 0 the update is λ(g + αw), and |w|² at the next step is that of the updated weights."""
+    config = replace(SHORT, momentum=0.0, lr=2.0, weight_decay=0.01)
+    s = train(config, progress=False).steps.astype(dict.fromkeys(("lr", *QUANTITIES), float))
+    decay = config.weight_decay
+    expected = s.grad_norm_sq + 2 * decay * s.weight_dot_grad + decay**2 * s.weight_norm_sq
+    np.testing.assert_allclose(s.update_norm_sq, s.lr**2 * expected, rtol=1e-4)
+    w_dot_update = -s.lr * (s.weight_dot_grad + decay * s.weight_norm_sq)
+    following = s.groupby("layer", observed=True).weight_norm_sq.shift(-1)
+    known = following.notna()
+    np.testing.assert_allclose(
+        following[known], (s.weight_norm_sq + 2 * w_dot_update + s.update_norm_sq)[known], rtol=1e-5
+    )
+
+
+def test_a_batch_larger_than_an_epoch_is_named():
+    with pytest.raises(ValueError, match="batch_size=6001 .* at most 6000"):
+        train(replace(SHORT, batch_size=6001), progress=False)
+
+
+def test_a_batch_as_large_as_an_epoch_is_one_step():
+    run = train(replace(SHORT, width=1, epochs=1, peak_epoch=0.5, batch_size=6000), progress=False)
+    assert run.steps["step"].tolist() == [0] * 9
+
+
+def test_divergence_is_an_error_that_says_where_and_with_what():
+    with pytest.raises(DivergedError, match=r"at step 1 with Config\(.*lr=1e\+30.*try a smaller lr"):
+        train(replace(SHORT, lr=1e30), progress=False)
+
+
+def test_divergence_at_the_last_step_is_an_error_too():
+    """No loss follows the last step: the weights it breaks show in what was measured."""
+    config = replace(SHORT, epochs=1, peak_epoch=0.5, lr=1e38, batch_size=6000, weight_decay=1.0)
+    with pytest.raises(DivergedError):
+        train(config, progress=False)
+
+
+def test_evaluate_is_the_mean_over_images_whatever_the_batches():
+    dataset, model = data.load("digits"), models.build("backbone", 2)
+    logits = model.eval()(dataset.normalise(dataset.test_images)).detach()
+    loss = F.cross_entropy(logits.double(), dataset.test_labels).item()
+    accuracy = (logits.argmax(1) == dataset.test_labels).double().mean().item()
+    for batch_size in (100, 297, 1000):
+        assert evaluate(model.train(), dataset, batch_size) == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["sgd", "heavy-ball"])
+def test_the_demo_reaches_equilibrium(form):
+    run = train(experiments.configs("dynamics", "demo")[f"{form}-seed0"], progress=False)
+    s, rho = run.steps.astype(dict.fromkeys(("lr", *QUANTITIES), float)), run.config.momentum
+    s = s[s.epoch.between(6, 14) & (s.layer != "classifier")]
+    terms = s[["layer"]].assign(
+        growth=s.lr**2 * s.grad_norm_sq,
+        shrinkage=2 * s.lr * run.config.weight_decay * (1 - rho) * s.weight_norm_sq,
+    )
+    sums = terms.groupby("layer", observed=True).sum()
+    R = np.sqrt(sums.growth / sums.shrinkage)
+    assert len(R) == 8 and (abs(R - 1) < 0.15).sum() >= 6, R
+    assert run.test_accuracy > 0.9  # it learns, too
