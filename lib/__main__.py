@@ -31,6 +31,8 @@ def config_options(command):
         defaults = {name: getattr(base, field.name) for name, base in BASES.items()}
         if field.name == "dataset":
             default = "digits"
+        elif field.name == "peak_epoch":
+            default = "5 of 24, or in proportion"
         elif len(set(defaults.values())) == 1:
             default = defaults["digits"]
         else:
@@ -49,11 +51,14 @@ def config_options(command):
 @config_options
 @click.option("--out", type=click.Path(dir_okay=False), help="record the run in this Parquet file")
 def train(out, dataset, **options):
-    """Trains one network with any setting, and compares its steps with the theory."""
+    """Trains one network and compares its steps with the theory."""
     dataset = dataset or "digits"
     # an unknown name is refused by Config itself
     base = BASES.get(dataset, experiments.SCALES["small"])
-    config = replace(base, dataset=dataset, **{k: v for k, v in options.items() if v is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
+        base = base.stretched(given["epochs"])
+    config = replace(base, dataset=dataset, **given)
     from lib import analysis, records, training
 
     if out:
@@ -80,7 +85,10 @@ def train(out, dataset, **options):
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="runs at a time, one thread each"
 )
 def run(names, scale, retrain, jobs):
-    """Trains and records what is not recorded yet, of the named experiments or of all."""
+    """Trains and records the runs that are missing.
+
+    Of the experiments that are named, or of all. Can be stopped at any moment and started again.
+    """
     from lib import runner
 
     runner.run(names or experiments.EXPERIMENTS, scale, retrain=retrain, jobs=jobs, report=click.echo)
@@ -89,7 +97,7 @@ def run(names, scale, retrain, jobs):
 @cli.command("list")
 @ScaleOption
 def list_(scale):
-    """Lists the experiments and their runs, and which of them are recorded."""
+    """Lists experiments, their runs, which are recorded."""
     from lib import runner
 
     for experiment in experiments.EXPERIMENTS:
@@ -107,7 +115,10 @@ def list_(scale):
     "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="set a parameter of the chapters"
 )
 def book(scale, retrain, parameters):
-    """Trains what is missing, executes the chapters, builds the site and prints where it is."""
+    """Executes the chapters and builds the site.
+
+    Trains what is not recorded at the scale first; prints where the site is.
+    """
     from lib import book
 
     click.echo(book.build(scale, retrain=retrain, parameters=dict(parameters)))

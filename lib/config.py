@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from lib.schedules import PiecewiseLinear
 
@@ -57,7 +57,7 @@ class Config:
     epochs: int = _option(24, "passes over the training set")
     batch_size: int = _option(512, "images in a step; a last partial batch is dropped")
     lr: float = _option(0.4, "learning rate λ at its peak, for the mean loss over the batch")
-    peak_epoch: float = _option(5.0, "λ rises linearly from 0 to its peak here, then falls to 0")
+    peak_epoch: float = _option(5.0, "λ rises linearly from 0 to its peak here, and falls to 0 at the end")
     momentum: float = _option(0.9, "momentum ρ, at least 0 and below 1")
     nesterov: bool = _option(False, "Nesterov momentum instead of heavy-ball")
     weight_decay: float = _option(5e-4, "weight decay α, coupled: its term passes through momentum")
@@ -86,6 +86,10 @@ class Config:
     def lr_schedule(self) -> PiecewiseLinear:
         """The learning rate as a function of the epoch: up to `lr` at `peak_epoch`, down to 0."""
         return PiecewiseLinear((0.0, self.peak_epoch, float(self.epochs)), (0.0, self.lr, 0.0))
+
+    def stretched(self, epochs: int) -> "Config":
+        """The same run over another number of epochs, with the peak of λ moved in proportion."""
+        return replace(self, epochs=epochs, peak_epoch=self.peak_epoch * epochs / self.epochs)
 
     @property
     def key(self) -> str:

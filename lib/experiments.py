@@ -11,11 +11,12 @@ SCALES = {
     "paper": Config(),
 }
 DEFAULT_SCALE = "small"
-SEEDS = range(3)
+#: How many seeds a run is repeated with.
+SEEDS = {"demo": 1, "small": 3, "paper": 5}
 
 
-def dynamics(base: Config) -> dict[str, Config]:
-    """Weight norms and effective steps of the three forms of SGD, three seeds each.
+def dynamics(base: Config, seeds: int) -> dict[str, Config]:
+    """Weight norms and effective steps of the three forms of SGD.
 
     Without momentum the peak learning rate is 1/(1−ρ) = 10 times as high, which keeps λ/(1−ρ);
     at the same λ the norms would not reach equilibrium within the run.
@@ -27,7 +28,9 @@ def dynamics(base: Config) -> dict[str, Config]:
     }
     # seed by seed: a run that is stopped early has recorded every form once
     return {
-        f"{form}-seed{seed}": replace(config, seed=seed) for seed in SEEDS for form, config in forms.items()
+        f"{form}-seed{seed}": replace(config, seed=seed)
+        for seed in range(seeds)
+        for form, config in forms.items()
     }
 
 
@@ -50,7 +53,7 @@ def configs(experiment: str, scale: str) -> dict[str, Config]:
         raise ValueError(
             f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"
         )
-    return EXPERIMENTS[experiment](base(scale))
+    return EXPERIMENTS[experiment](base(scale), SEEDS[scale])
 
 
 def settings() -> dict[str, dict[str, object]]:

@@ -14,5 +14,5 @@ def cifar10() -> Path:
 
 
 def records(scale: str) -> Path:
-    """Folder of the recorded runs of one scale, with a sub-folder for each experiment."""
-    return BOOK / "records" / scale
+    """Folder of the recorded runs of one scale: in ``$RECORDS_ROOT``, else in ``book/records``."""
+    return Path(os.environ.get("RECORDS_ROOT") or BOOK / "records") / scale
