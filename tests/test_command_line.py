@@ -1,0 +1,247 @@
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from conftest import assert_same_run, synthetic_run
+
+from lib import __main__ as command_line
+from lib import experiments, paths, records, runner, training
+from lib.config import Config
+
+TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
+SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
+OPTIONS = {
+    "": ["train", "run", "list", "book"],
+    "train": [*SETTINGS, "--out"],
+    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs"],
+    "list": ["--scale"],
+    "book": ["--scale", "--retrain", "-p"],
+}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Calls the command line: exit code, standard output, and error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        out, err = capsys.readouterr()
+        if isinstance(end.value.code, str):  # what Python would print, and exit with 1
+            return 1, out, err + end.value.code
+        return end.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch, records_in):
+    """Replaces training; the configs that were trained."""
+    configs = []
+
+    def train(config, **_):
+        configs.append(config)
+        return synthetic_run(config, layers=("prep", "layer1", "classifier"))
+
+    for module in (training, runner):
+        monkeypatch.setattr(module, "train", train)
+    return configs
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_names_every_option(call, command, flag):
+    code, out, _ = call(*command.split(), flag)
+    assert code == 0
+    assert all(option in out for option in OPTIONS[command])
+
+
+def test_help_says_what_each_setting_is(call):
+    text = " ".join(call("train", "--help")[1].split())
+    for field in fields(Config):
+        assert field.metadata["help"].split(";")[0] in text
+
+
+def test_nothing_given_shows_the_help(call):
+    code, out, err = call()
+    assert code != 0 and "train" in out + err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--lr", "0"], "lr=0.0 is not allowed; it must be a finite number above 0"),
+        (["train", "--lr", "nan"], "lr=nan is not allowed"),
+        (["train", "--lr", "fast"], "'fast' is not a valid float"),
+        (["train", "--epochs", "0"], "epochs=0 is not allowed; it must be a whole number from 1 up"),
+        (["train", "--epochs", "-3"], "epochs=-3 is not allowed"),
+        (["train", "--epochs", "1.5"], "'1.5' is not a valid int"),
+        (["train", "--width", "0"], "width=0 is not allowed"),
+        (["train", "--batch-size", "0"], "batch_size=0 is not allowed"),
+        (["train", "--peak-epoch", "24"], "peak_epoch=24.0 is not allowed; it must be between 0 and 24"),
+        (["train", "--momentum", "1"], "momentum=1.0 is not allowed; it must be at least 0 and below 1"),
+        (["train", "--momentum", "0", "--nesterov"], "nesterov=True is not allowed"),
+        (["train", "--weight-decay", "-1"], "weight_decay=-1.0 is not allowed"),
+        (["train", "--seed", "-1"], "seed=-1 is not allowed"),
+        (
+            ["train", "--dataset", "mnist"],
+            "dataset='mnist' is not allowed; it must be one of digits, cifar10",
+        ),
+        (
+            ["train", "--architecture", "ResNet-9"],
+            "architecture='ResNet-9' is not known; it must be backbone",
+        ),
+        (["train", "--learning-rate", "1"], "--learning-rate"),
+        (["train", "now"], "now"),
+        (["run", "dynamic"], "experiment='dynamic' is not known; it must be one of dynamics"),
+        (["run", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
+        (["run", "--jobs", "0"], "0 is not in the range"),
+        (["run", "--jobs", "two"], "'two' is not a valid int"),
+        (["list", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
+        (["book", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_is_allowed(
+    call, trained, records_in, tmp_path, arguments, message
+):
+    out_file = tmp_path / "run.parquet"
+    if arguments[0] == "train":
+        arguments = [*arguments, "--out", out_file]
+    code, out, err = call(*arguments)
+    assert code in (1, 2) and out == ""
+    # click puts the usage above it
+    assert message in err.strip().splitlines()[-1]
+    assert code == 2 or len(err.strip().splitlines()) == 1
+    assert not trained and not out_file.exists() and not records_in.exists()
+
+
+def test_train_uses_the_settings_that_are_given(call, trained):
+    given = Config(
+        dataset="cifar10",
+        architecture="Extra:L2",
+        width=3,
+        epochs=7,
+        batch_size=11,
+        lr=0.3,
+        peak_epoch=2.5,
+        momentum=0.8,
+        nesterov=True,
+        weight_decay=1e-3,
+        seed=5,
+    )
+    arguments = []
+    for option, field in zip(SETTINGS, fields(Config), strict=True):
+        value = getattr(given, field.name)
+        arguments += [option] if value is True else [option, value]
+    assert call("train", *arguments)[0] == 0
+    assert trained == [given]
+
+
+@pytest.mark.parametrize("dataset, scale", [("digits", "demo"), ("cifar10", "small")])
+def test_train_starts_from_the_base_run_of_its_data_set(call, trained, dataset, scale):
+    assert call("train", "--dataset", dataset)[0] == 0
+    assert trained == [experiments.base(scale)]
+
+
+def test_train_without_a_data_set_needs_no_download(call, trained):
+    assert call("train")[0] == 0
+    assert trained == [experiments.base("demo")]
+
+
+def test_train_of_fewer_epochs_keeps_the_form_of_the_schedule(call, trained):
+    assert call("train", "--epochs", "12")[0] == 0
+    assert (trained[0].epochs, trained[0].peak_epoch) == (12, 2.5)
+
+
+def test_train_prints_accuracy_and_the_ratio_of_each_layer(call, tmp_path, trained):
+    code, out, _ = call("train", "--out", tmp_path / "run.parquet")
+    run = records.read(tmp_path / "run.parquet")
+    assert_same_run(run, synthetic_run(trained[0]))
+    assert code == 0 and f"test accuracy {run.test_accuracy:.2%}" in out and "epochs 6 to 14" in out
+    from lib import analysis
+
+    for layer, R in analysis.equilibrium({"": run})["R"].items():
+        assert any(line.split()[:2] == [layer, f"{R:.3f}"] for line in out.splitlines())
+
+
+def test_train_without_weight_decay_compares_nothing(call):
+    code, out, _ = call("train", "--weight-decay", "0")
+    assert code == 0 and "no equilibrium" in out
+
+
+@pytest.mark.parametrize("where", ["file/run.parquet", ""])
+def test_a_place_that_cannot_be_written_is_said_before_training(call, trained, tmp_path, where):
+    (tmp_path / "file").touch()
+    code, _, err = call("train", "--out", tmp_path / where)
+    assert code != 0 and str(tmp_path) in err and "Traceback" not in err
+    assert not trained
+
+
+def test_an_error_while_training_is_one_line_and_no_record(call, monkeypatch, tmp_path):
+    def diverge(config, **_):
+        raise training.DivergedError("the loss became nan at step 3; try a smaller lr")
+
+    monkeypatch.setattr(training, "train", diverge)
+    code, out, err = call("train", "--out", tmp_path / "run.parquet")
+    assert (code, out) == (1, "") and err == "error: the loss became nan at step 3; try a smaller lr"
+    assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_run_and_list_tell_what_is_recorded(call, trained):
+    configs = experiments.configs("dynamics", "demo")
+    assert f"0 of {len(configs)}" in call("list", "--scale", "demo")[1]
+    code, out, _ = call("run", "dynamics", "--scale", "demo")
+    assert code == 0 and trained == list(configs.values())
+    assert all(name in out for name in configs)
+    assert call("run", "--scale", "demo")[1].count("recorded already") == len(configs)
+    path = runner.record_path("dynamics", "demo", "sgd-seed0", configs["sgd-seed0"])
+    path.unlink()
+    out = call("list", "--scale", "demo")[1]
+    assert f"{len(configs) - 1} of {len(configs)}" in out
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert lines["sgd-seed0"].endswith("not recorded yet") and lines["nesterov-seed0"].endswith("  recorded")
+    trained.clear()
+    assert call("run", "--scale", "demo")[0] == 0
+    assert trained == [configs["sgd-seed0"]]
+    call("run", "--scale", "demo", "--retrain")
+    assert len(trained) == 1 + len(configs)
+
+
+def test_a_damaged_record_is_one_line_with_its_path(call, trained):
+    call("run", "--scale", "demo")
+    path = runner.record_path(
+        "dynamics", "demo", "sgd-seed0", experiments.configs("dynamics", "demo")["sgd-seed0"]
+    )
+    path.write_text("damaged")
+    code, _, err = call("run", "--scale", "demo")
+    assert code == 1 and str(path) in err and len(err.splitlines()) == 1
+
+
+def lib(*arguments):
+    """The command line as a reader starts it."""
+    command = [sys.executable, "-W", "error", "-m", "lib", *arguments]
+    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_real_training_from_the_shell(tmp_path):
+    result = lib("train", *TINY, "--lr", "0.2", "--out", str(tmp_path / "run.parquet"))
+    assert (result.returncode, result.stderr) == (0, "")
+    run = records.read(tmp_path / "run.parquet")
+    assert f"test accuracy {run.test_accuracy:.2%}" in result.stdout
+    assert run.config == Config(
+        dataset="digits", width=1, epochs=2, batch_size=3000, lr=0.2, peak_epoch=2 * 5 / 24
+    )
+
+
+def test_a_real_error_from_the_shell(tmp_path):
+    result = lib("train", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run.parquet"))
+    assert result.returncode == 1 and result.stdout == "" and not list(tmp_path.iterdir())
+    assert result.stderr.startswith("error: the loss became nan at step 1") and result.stderr.count("\n") == 1
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import lib.__main__, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, timeout=60).returncode == 0
