@@ -83,6 +83,14 @@ def test_the_schedule_is_the_triangle():
     assert [schedule(e) for e in (0, 3, 6, 18, 30)] == pytest.approx([0, 0.4, 0.8, 0.4, 0])
 
 
+def test_a_stretched_run_has_the_same_schedule_in_proportion():
+    run, longer = Config(lr=0.8), Config(lr=0.8).stretched(60)
+    assert longer == Config(lr=0.8, epochs=60, peak_epoch=12.5)
+    assert [longer.lr_schedule(2.5 * e) for e in range(25)] == pytest.approx(
+        [run.lr_schedule(e) for e in range(25)]
+    )
+
+
 # These keys are part of the names of the recorded runs. If one changes, every record is orphaned:
 # raise TRAINING_VERSION and record anew only when the meaning of a config has changed.
 @pytest.mark.parametrize(

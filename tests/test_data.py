@@ -141,6 +141,28 @@ def test_digits(digits):
     assert torch.cat([digits.train_labels, digits.test_labels]).tolist() == original.target.tolist()
 
 
+def test_examples_are_the_first_images_as_epochs_show_them(digits):
+    rows = data.examples("digits", images=5, epochs=2)
+    assert list(rows) == ["original", "epoch 1", "epoch 2"]
+    assert all(row.shape == (5, 16, 16, 3) and row.min() >= 0 and row.max() <= 1 for row in rows.values())
+    np.testing.assert_allclose(rows["original"] * 255, digits.train_images[:5])
+    grey = digits.mean[0] / 255  # what was cut out
+    for shown, original in zip(rows["epoch 1"], rows["original"], strict=True):
+        padded = np.pad(original[..., 0], 2, mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (16, 16)).reshape(25, 16, 16)
+        cut = np.isclose(shown[..., 0], grey, atol=1e-4)
+        assert 16 <= cut.sum() < 30
+        assert (np.abs(np.where(cut, 0, windows - shown[..., 0])).max((1, 2)) < 1e-4).any()
+    assert not np.array_equal(rows["epoch 1"], rows["epoch 2"])
+
+
+def test_what_is_at_hand_needs_no_download(tmp_path, monkeypatch):
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    assert data.at_hand("digits") and not data.at_hand("cifar10")
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert data.at_hand("cifar10")
+
+
 @pytest.mark.parametrize("size", [2, 5, 16])
 def test_reflect_is_that_of_numpy(size):
     index = data.reflect(torch.arange(-(size - 1), 2 * size - 1), size)

@@ -45,8 +45,9 @@ def test_dynamics_compares_three_forms_at_one_step_size(scale):
     configs = experiments.configs("dynamics", scale)
     forms = ["sgd", "heavy-ball", "nesterov"]
     # seed by seed: stopped early, it has recorded every form once
-    assert list(configs) == [f"{form}-seed{seed}" for seed in range(3) for form in forms]
-    assert [c.seed for c in configs.values()] == [0] * 3 + [1] * 3 + [2] * 3
+    seeds = experiments.SEEDS[scale]
+    assert list(configs) == [f"{form}-seed{seed}" for seed in range(seeds) for form in forms]
+    assert [c.seed for c in configs.values()] == [seed for seed in range(seeds) for _ in forms]
     # λ/(1−ρ) is that of the base run; only the form and what it needs differ
     for name, c in configs.items():
         assert c.lr / (1 - c.momentum) == pytest.approx(4.0)

@@ -10,16 +10,17 @@ from lib.training import DivergedError
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]
 
 
-def tiny(base):
+def tiny(base, seeds=2):
     """Four runs that take no time to train."""
     forms = {"sgd": replace(base, momentum=0.0), "nesterov": replace(base, nesterov=True)}
-    return {f"{form}-seed{seed}": replace(c, seed=seed) for seed in range(2) for form, c in forms.items()}
+    return {f"{form}-seed{seed}": replace(c, seed=seed) for seed in range(seeds) for form, c in forms.items()}
 
 
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
     small = replace(TINY, epochs=1, peak_epoch=0.5, batch_size=3000)
     monkeypatch.setattr(experiments, "SCALES", {"demo": small})
+    monkeypatch.setattr(experiments, "SEEDS", {"demo": 2})
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": tiny, "other": tiny})
 
 
@@ -128,7 +129,9 @@ def test_an_unknown_name_is_an_error_before_anything_is_trained(trained, names, 
 
 def test_jobs_give_the_records_of_one_process(monkeypatch):
     """Two runs, really trained, here and in two processes."""
-    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", lambda base: dict(list(tiny(base).items())[:2]))
+    monkeypatch.setitem(
+        experiments.EXPERIMENTS, "tiny", lambda base, seeds: dict(list(tiny(base).items())[:2])
+    )
     run(["tiny"], "demo")
     alone = runner.recorded("tiny", "demo")
     lines = run(["tiny"], "demo", retrain=True, jobs=2)
