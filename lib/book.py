@@ -1,0 +1,198 @@
+"""From the chapters to the site: papermill executes them, jupyter-book builds the pages."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import nbformat
+import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from papermill.exceptions import PapermillExecutionError
+from sphinx_external_toc.parsing import parse_toc_yaml
+from tqdm import tqdm
+
+from lib import experiments, paths, runner
+
+#: What execution leaves in a notebook's metadata and no reader needs; it would differ at every run.
+VOLATILE = ("papermill", "execution", "widgets")
+
+
+class BookError(RuntimeError):
+    """The book cannot be built; the message names the chapter or page and says why."""
+
+
+def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | None = None) -> Path:
+    """Trains what is not recorded, executes the chapters, builds the site; the path of its first page.
+
+    At the default scale, with no parameters, chapters are executed in place and the site is
+    ``_build/html``. Otherwise copies are executed, and the site is ``_build/<scale>/html``.
+    Values given as text are read as the type of the parameter's default.
+
+    Raises
+    ------
+    ValueError
+        If the scale or a parameter is not known, or a parameter's value is not of its type.
+    BookError
+        If a chapter fails, or the site has a warning; an earlier site is then as it was.
+    RuntimeError, OSError
+        As `lib.runner.run` raises them.
+    """
+    experiments.base(scale)
+    chosen = {"scale": scale} | check_parameters(notebooks(paths.ROOT), parameters or {})
+    runner.run(experiments.EXPERIMENTS, scale, retrain=retrain)
+    if scale == experiments.DEFAULT_SCALE and not parameters:
+        # the chapters' own defaults: papermill would leave a cell behind for what it is given
+        source, output, chosen = paths.ROOT, paths.BUILD, {}
+    else:
+        source, output = copy_sources(paths.BUILD / scale / "source"), paths.BUILD / scale
+    for chapter in (bar := tqdm(notebooks(source), unit="chapter")):
+        bar.set_postfix_str(chapter.stem)
+        execute(chapter, {name: chosen[name] for name in declared(chapter) if name in chosen})
+    return build_site(source, output)
+
+
+def notebooks(root: Path) -> list[Path]:
+    """The notebooks among the pages of a table of contents, in its order."""
+    pages = [root / f"{page}.ipynb" for page in parse_toc_yaml(root / "_toc.yml")]
+    return [page for page in pages if page.exists()]
+
+
+def declared(chapter: Path) -> dict[str, object]:
+    """The parameters that a chapter's cell tagged ``parameters`` declares, and their defaults.
+
+    Raises BookError when the file is no notebook, or a default is no literal.
+    """
+    try:
+        return {
+            name: ast.literal_eval(p["default"]) for name, p in papermill.inspect_notebook(chapter).items()
+        }
+    except (SyntaxError, ValueError) as error:
+        raise BookError(f"chapter {chapter.stem}: its parameters cannot be read: {error}") from error
+
+
+def check_parameters(chapters: list[Path], parameters: Mapping[str, object]) -> dict[str, object]:
+    """The parameters, each of the type of its default.
+
+    Raises ValueError when no chapter declares one, or a value is of another type.
+    """
+    known = {name: default for chapter in chapters for name, default in declared(chapter).items()}
+    known.pop("scale", None)  # of the whole book, and given to `build` by itself
+    for name in parameters:
+        if name not in known:
+            options = ", ".join(sorted(known)) or "none, as no chapter declares any"
+            raise ValueError(f"parameter {name!r} is not known; it must be one of {options}")
+    return {name: _typed(name, value, known[name]) for name, value in parameters.items()}
+
+
+def _typed(name: str, value: object, default: object) -> object:
+    kind = type(default)
+    try:
+        # the command line gives text; bool("False") is true, so text is read as Python reads it
+        value = ast.literal_eval(value) if isinstance(value, str) and kind is not str else value
+        value = float(value) if kind is float and type(value) is int else value
+        if type(value) is kind:
+            return value
+    except (SyntaxError, ValueError):
+        pass
+    raise ValueError(
+        f"parameter {name}={value!r} must be of type {kind.__name__}, as its default {default!r}"
+    )
+
+
+def copy_sources(target: Path) -> Path:
+    """Copies all that the site is made from, but the records, into a new folder; the folder."""
+    shutil.rmtree(target, ignore_errors=True)
+    hidden = shutil.ignore_patterns("records", ".*", "__pycache__")
+    shutil.copytree(paths.BOOK, target / paths.BOOK.name, ignore=hidden)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(paths.ROOT / name, target)
+    return target
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of the running interpreter, whatever kernels are installed under any name."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """What starts it; without progress bars, which are no result of a chapter."""
+        return KernelSpec(**get_kernel_dict(), env={"TQDM_DISABLE": "1"})
+
+
+def execute(chapter: Path, parameters: Mapping[str, object]) -> None:
+    """Executes a chapter in place, in its own folder.
+
+    Raises BookError when a cell fails; the file is then as it was.
+    """
+    try:
+        notebook = papermill.execute_notebook(
+            chapter,
+            None,
+            dict(parameters),
+            kernel_name="python3",
+            kernel_manager_class=OwnKernel,
+            cwd=chapter.parent,
+            progress_bar=False,
+            record_timing=False,
+            extra_arguments=["--log-level=ERROR"],  # it warns that its local sockets are not encrypted
+            shutdown_kernel="immediate",  # a polite one is reported as a keyboard interrupt
+            coalesce_streams=True,  # else one cell's prints are one output or several, by chance
+        )
+    except PapermillExecutionError as error:
+        reason = ": ".join([error.ename, *error.evalue.strip().splitlines()[-1:]])
+        raise BookError(f"chapter {chapter.stem} failed: {reason}") from error
+    except RuntimeError as error:  # nbclient's, when the kernel dies
+        raise BookError(f"chapter {chapter.stem} could not be executed: {error}") from error
+    tidy(notebook)
+    temporary = chapter.with_name(f".{chapter.name}.tmp")
+    try:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        os.replace(temporary, chapter)  # whole or not at all
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def tidy(notebook: nbformat.NotebookNode) -> None:
+    """Removes what would differ from run to run, so that equal results are equal files."""
+    for node in (notebook, *notebook.cells):
+        for key in VOLATILE:
+            node.metadata.pop(key, None)
+    # the language's patch version
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.tags:
+            cell.metadata.tags.append("remove-cell")  # the pages show results, not papermill's means
+        if not cell.metadata.tags:
+            del cell.metadata["tags"]
+
+
+def build_site(source: Path, output: Path) -> Path:
+    """Builds the pages anew, warnings being errors, into ``output/html``; the first page's path.
+
+    Raises BookError with the warnings; an earlier site is then as it was.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output, prefix="building-") as folder:
+        options = ["--path-output", folder, "-W", "-n", "--keep-going", "--all", "-q"]
+        run = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
+        command = [sys.executable, "-c", run, "build", source, *options]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise BookError(f"the site was not built; jupyter-book says:\n{complaints(result.stderr)}")
+        site = output / "html"
+        shutil.rmtree(site, ignore_errors=True)
+        (Path(folder) / "_build" / "html").rename(site)
+    return site / "index.html"
+
+
+def complaints(log: str) -> str:
+    """The warnings and errors in what jupyter-book writes to stderr; all of it when there are none."""
+    lines = click.unstyle(log).strip().splitlines()
+    return "\n".join([line for line in lines if "WARNING: " in line or "ERROR: " in line] or lines)

@@ -1,0 +1,162 @@
+"""The book: its chapters are executed whole or not at all, and its site has no warning."""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import v4
+
+from lib import book, experiments, paths
+
+TOC = "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
+CONFIG = "title: Toy\nexclude_patterns: ['.*/**', '_build/**']\nexecute: {execute_notebooks: 'off'}\n"
+
+
+def write_chapter(path: Path, *sources: str, parameters: str = 'scale = "small"\nlr = 0.5\n') -> Path:
+    cells = [v4.new_markdown_cell("# A chapter"), *map(v4.new_code_cell, (parameters, *sources))]
+    cells[1].metadata.tags = ["parameters", "remove-cell"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def printed(chapter: Path) -> str:
+    cells = nbformat.read(chapter, 4).cells
+    return "".join(
+        out.text for cell in cells for out in cell.get("outputs", ()) if out.get("name") == "stdout"
+    )
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digest of each file of a folder but for its builds."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and "_build" not in p.parts]
+    return {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """A book of two pages, with nothing to train."""
+    for name, folder in {"ROOT": ".", "BOOK": "book", "BUILD": "_build"}.items():
+        monkeypatch.setattr(paths, name, tmp_path / folder)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
+    (tmp_path / "_toc.yml").write_text(TOC)
+    (tmp_path / "_config.yml").write_text(CONFIG)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "index.md").write_text("# Toy\n")
+    write_chapter(tmp_path / "book" / "chapter.ipynb", "print('at', scale, 'with', lr)")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("scale", "parameters", "message"),
+    [
+        ("tiny", {}, "scale='tiny' is not known; it must be one of demo, small, paper"),
+        ("demo", {"rate": "1"}, "parameter 'rate' is not known; it must be one of lr"),
+        ("demo", {"lr": "fast"}, "parameter lr='fast' must be of type float"),
+    ],
+)
+def test_what_the_book_does_not_know_is_named_before_anything_is_done(root, scale, parameters, message):
+    before = contents(root)
+    with pytest.raises(ValueError, match=message):
+        book.build(scale, parameters=parameters)
+    assert contents(root) == before
+    assert not paths.BUILD.exists()
+
+
+@pytest.mark.parametrize(
+    ("default", "given", "value"),
+    [
+        ("0.5", "5e-4", 5e-4),
+        ("0.5", "1", 1.0),
+        ("3", 4, 4),
+        ("True", "False", False),
+        ("'sgd'", "1", "1"),
+        ("(0, 1)", "(2,)", (2,)),
+    ],
+)
+def test_text_becomes_a_value_of_the_type_of_the_default(tmp_path, default, given, value):
+    chapter = write_chapter(tmp_path / "chapter.ipynb", parameters=f"x = {default}\n")
+    checked = book.check_parameters([chapter], {"x": given})["x"]
+    assert (checked, type(checked)) == (value, type(value))
+
+
+def test_a_chapter_executed_twice_is_the_same_file(tmp_path):
+    progress = "from tqdm import tqdm\nfor _ in tqdm(range(3)):\n    print('step', flush=True)"
+    chapter = write_chapter(tmp_path / "chapter.ipynb", progress, "import numpy; numpy.ones(2)")
+    book.execute(chapter, {})
+    first = chapter.read_bytes()
+    book.execute(chapter, {})
+    assert chapter.read_bytes() == first
+    assert printed(chapter) == "step\n" * 3
+    assert "stderr" not in first.decode()
+    assert list(tmp_path.iterdir()) == [chapter]
+
+
+def test_a_chapter_runs_in_its_folder_by_this_interpreter(tmp_path, monkeypatch):
+    decoy = tmp_path / "kernels" / "python3"
+    decoy.mkdir(parents=True)
+    spec = {"argv": ["/bin/false"], "display_name": "another Python", "language": "python"}
+    (decoy / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    chapter = write_chapter(tmp_path / "chapter.ipynb", "import os, sys; print(sys.executable, os.getcwd())")
+    book.execute(chapter, {})
+    assert printed(chapter).split() == [sys.executable, str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise ValueError('first\\nsecond')", "chapter chapter failed: ValueError: second"),
+        ("import os; os._exit(1)", "chapter chapter could not be executed: Kernel died"),
+    ],
+)
+def test_a_failing_chapter_is_named_and_left_as_it_was(root, source, message):
+    write_chapter(root / "book" / "chapter.ipynb", "print('fine')", source)
+    before = contents(root)
+    with pytest.raises(book.BookError, match=message):
+        book.build(experiments.DEFAULT_SCALE)
+    assert contents(root) == before
+    assert not list(root.rglob("*.html"))
+
+
+def test_parameters_reach_the_site_and_leave_the_tree_alone(root):
+    before = contents(root)
+    site = book.build("demo", parameters={"lr": "0.25"})
+    assert contents(root) == before
+    assert site == root / "_build" / "demo" / "html" / "index.html"
+    assert site.exists()
+    page = (site.parent / "book" / "chapter.html").read_text()
+    assert "at demo with 0.25" in page
+    assert "# Parameters" not in page  # papermill's own cell
+    assert {p.name for p in paths.BUILD.glob("*/*")} == {"html", "source"}
+
+
+def test_a_warning_stops_the_site_and_keeps_the_one_before(root):
+    html = root / "_build" / "html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text("before")
+    (root / "book" / "index.md").write_text("# Toy\n\n{ref}`nowhere`\n")
+    with pytest.raises(book.BookError, match=r"index\.md.*undefined label: 'nowhere'"):
+        book.build_site(root, root / "_build")
+    assert [p.relative_to(html.parent) for p in html.parent.rglob("*")] == [
+        Path("html"),
+        Path("html/index.html"),
+    ]
+    assert (html / "index.html").read_text() == "before"
+
+
+def test_every_page_of_the_book_is_there():
+    toc = book.parse_toc_yaml(paths.ROOT / "_toc.yml")
+    missing = [page for page in toc if not any((paths.ROOT / page).parent.glob(Path(page).name + ".*"))]
+    assert not missing
+
+
+def test_committed_chapters_are_of_the_default_scale_as_papermill_found_them():
+    for chapter in book.notebooks(paths.ROOT):
+        # the live chapter trains on digits at every scale
+        assert book.declared(chapter).get("scale") in (None, experiments.DEFAULT_SCALE), chapter
+        tags = [tag for cell in nbformat.read(chapter, 4).cells for tag in cell.metadata.get("tags", ())]
+        assert "injected-parameters" not in tags, chapter
