@@ -65,7 +65,7 @@ class Config:
 
     def __post_init__(self):
         for f in fields(self):
-            _check_type(f.name, getattr(self, f.name), f.type)
+            object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name), f.type))
         _check(self.dataset in DATASETS, self, "dataset", f"one of {', '.join(DATASETS)}")
         parse_architecture(self.architecture)
         for name in ("width", "epochs", "batch_size"):
@@ -124,10 +124,14 @@ def _check(good: bool, config: Config, name: str, allowed: str) -> None:
         raise ValueError(f"{name}={getattr(config, name)!r} is not allowed; it must be {allowed}")
 
 
-def _check_type(name: str, value, kind: type) -> None:
-    # bool is an int and an int serves as a float; nothing else stands in for another type
+def _typed(name: str, value, kind: type):
+    # bool is an int, and an int serves as a float: as one, since lr=4 and lr=4.0 must have one key
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(
             f"{name}={value!r} is of type {type(value).__name__}; it must be of type {kind.__name__}"
         )
+    try:
+        return kind(value)
+    except OverflowError:
+        raise ValueError(f"{name}={value!r} is not allowed; it must be a finite number") from None

@@ -1,29 +1,14 @@
-"""Stochastic gradient descent as the paper writes it, with foreach kernels."""
+"""SGD and LARS as the paper writes them, with foreach kernels."""
 
 import torch
+from torch import Tensor
+
+LARS_FORMS = ("post", "page", "you")
+PAGE_EPS = 1e-2  # added to |g| in the original code
 
 
-class SGD(torch.optim.Optimizer):
-    """SGD with coupled weight decay, heavy-ball or Nesterov momentum.
-
-    With g the gradient of the loss and d = g + α w, a step is ``v ← ρ v + d``, then
-    ``w ← w − λ v`` (heavy-ball) or ``w ← w − λ (d + ρ v)`` (Nesterov). The learning rate is
-    outside the buffer, as in `torch.optim.SGD`, whose steps these are. Gradients are left as they
-    are, so that a probe can read them afterwards.
-
-    Raises ValueError when a setting is out of range.
-    """
-
-    def __init__(self, params, lr, momentum=0, weight_decay=0, nesterov=False):
-        if not lr >= 0:
-            raise ValueError(f"lr={lr!r} is not allowed; it must be at least 0")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum!r} is not allowed; it must be at least 0 and below 1")
-        if not weight_decay >= 0:
-            raise ValueError(f"weight_decay={weight_decay!r} is not allowed; it must be at least 0")
-        if nesterov and momentum == 0:
-            raise ValueError("nesterov=True needs a momentum above 0")
-        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov))
+class _ForeachOptimizer(torch.optim.Optimizer):
+    """A step on all weights of a group at once; gradients are left as they are, for probes to read."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -35,22 +20,122 @@ class SGD(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [w for w in group["params"] if w.grad is not None]
             if weights:
-                self._step_group(weights, group)
+                self._step_group(weights, [w.grad for w in weights], group)
         return loss
 
-    def _step_group(self, weights, group):
-        momentum = group["momentum"]
-        grads = [w.grad for w in weights]
-        direction = torch._foreach_add(grads, weights, alpha=group["weight_decay"])
-        if momentum:
-            for w in weights:
-                if "momentum_buffer" not in self.state[w]:
-                    self.state[w]["momentum_buffer"] = torch.zeros_like(w)
-            buffers = [self.state[w]["momentum_buffer"] for w in weights]
-            torch._foreach_mul_(buffers, momentum)
-            torch._foreach_add_(buffers, direction)
-            if group["nesterov"]:
-                torch._foreach_add_(direction, buffers, alpha=momentum)
-            else:
-                direction = buffers
-        torch._foreach_add_(weights, direction, alpha=-group["lr"])
+    def _with_momentum(self, weights, direction, momentum: float, nesterov: bool) -> list[Tensor]:
+        """Adds the direction d to each weight's buffer, ``v ← ρ v + d``; v, or for Nesterov d + ρ v."""
+        if not momentum:
+            return direction
+        for w in weights:
+            if "momentum_buffer" not in self.state[w]:
+                self.state[w]["momentum_buffer"] = torch.zeros_like(w)
+        buffers = [self.state[w]["momentum_buffer"] for w in weights]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, direction)
+        return torch._foreach_add(direction, buffers, alpha=momentum) if nesterov else buffers
+
+
+class SGD(_ForeachOptimizer):
+    """SGD with heavy-ball or Nesterov momentum, and coupled or decoupled weight decay.
+
+    With g the gradient of the loss and d = g + α w, a step is ``v ← ρ v + d``, then
+    ``w ← w − λ v`` (heavy-ball) or ``w ← w − λ (d + ρ v)`` (Nesterov). The learning rate is
+    outside the buffer, as in `torch.optim.SGD`, whose steps these are. With ``decoupled`` decay,
+    d = g and w is multiplied by 1 − λα instead, before the step (Loshchilov & Hutter's SGDW).
+
+    Raises ValueError when a setting is out of range.
+    """
+
+    def __init__(self, params, lr, momentum=0, weight_decay=0, nesterov=False, *, decoupled=False):
+        _check_settings(lr, momentum, weight_decay)
+        if nesterov and momentum == 0:
+            raise ValueError("nesterov=True needs a momentum above 0")
+        super().__init__(
+            params,
+            dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, decoupled=decoupled),
+        )
+
+    def _step_group(self, weights, grads, group):
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        if group["decoupled"]:
+            torch._foreach_mul_(weights, 1 - lr * weight_decay)
+            weight_decay = 0
+        direction = torch._foreach_add(grads, weights, alpha=weight_decay)
+        direction = self._with_momentum(weights, direction, group["momentum"], group["nesterov"])
+        torch._foreach_add_(weights, direction, alpha=-lr)
+
+
+class LARS(_ForeachOptimizer):
+    """Layer-wise adaptive rate scaling: each layer's step in proportion to its weights.
+
+    Three published forms, chosen by ``form``; λ is ``lr``, ρ ``momentum``, α ``weight_decay``:
+
+    - ``"post"``, equation (4) with momentum: ``v ← ρ v + (|w|/|g|) g``, ``w ← w − λ v``, norms over
+      a whole layer, no decay.
+    - ``"page"``, the original code of that post: with r = |w|/(|g| + 0.01), norms over each output
+      filter, ``d = λ r (g + α w)``, ``v ← ρ v + d``, ``w ← w − (d + ρ v)`` (Nesterov). Decay is
+      scaled as the gradient is.
+    - ``"you"``, You et al. 2017: ``v ← ρ v + λ η |w|/(|g| + α|w|) (g + α w)``, ``w ← w − v``, with
+      η = ``trust``, norms over a whole layer.
+
+    The last two have λ inside the buffer; that differs from the first whenever λ changes. Where
+    |w| or |g| is zero there is nothing to scale, and the ratio is 1.
+
+    Raises ValueError when a setting is out of range, or not one of the form's.
+    """
+
+    def __init__(self, params, lr, momentum=0, weight_decay=0, *, form="post", trust=0.001):
+        _check_settings(lr, momentum, weight_decay)
+        if form not in LARS_FORMS:
+            raise ValueError(f"form={form!r} is not known; it must be one of {', '.join(LARS_FORMS)}")
+        if form == "post" and weight_decay:
+            raise ValueError(
+                f"weight_decay={weight_decay!r} is not allowed: LARS of the form 'post' has none"
+            )
+        if not trust > 0:
+            raise ValueError(f"trust={trust!r} is not allowed; it must be above 0")
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, form=form, trust=trust)
+        )
+
+    def _step_group(self, weights, grads, group):
+        form, weight_decay = group["form"], group["weight_decay"]
+        direction = torch._foreach_add(grads, weights, alpha=weight_decay)
+        torch._foreach_mul_(direction, _lars_ratios(weights, grads, form, weight_decay, group["trust"]))
+        lr_inside = form != "post"
+        if lr_inside:
+            torch._foreach_mul_(direction, group["lr"])
+        direction = self._with_momentum(weights, direction, group["momentum"], nesterov=form == "page")
+        torch._foreach_add_(weights, direction, alpha=-1.0 if lr_inside else -group["lr"])
+
+
+def _lars_ratios(weights, grads, form: str, weight_decay: float, trust: float) -> list[Tensor]:
+    """What each form multiplies the gradient with: a number a layer, or one for each output filter."""
+    if form == "page":
+        w_norms, g_norms = _filter_norms(weights), _filter_norms(grads)
+        ratios = torch._foreach_div(w_norms, torch._foreach_add(g_norms, PAGE_EPS))
+    else:
+        w_norms, g_norms = torch._foreach_norm(weights), torch._foreach_norm(grads)
+        if form == "you":
+            both = torch._foreach_add(g_norms, w_norms, alpha=weight_decay)
+            ratios = torch._foreach_mul(torch._foreach_div(w_norms, both), trust)
+        else:
+            ratios = torch._foreach_div(w_norms, g_norms)
+    # torch.where, not a branch: a branch would wait for the device
+    nothing = [(w == 0) | (g == 0) for w, g in zip(w_norms, g_norms, strict=True)]
+    return [torch.where(zero, 1.0, ratio) for zero, ratio in zip(nothing, ratios, strict=True)]
+
+
+def _filter_norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Norms over all but the first dimension, kept for broadcasting; of a vector, its one norm."""
+    return [torch.linalg.vector_norm(t, dim=tuple(range(1, t.dim())) or None, keepdim=True) for t in tensors]
+
+
+def _check_settings(lr, momentum, weight_decay) -> None:
+    if not lr >= 0:
+        raise ValueError(f"lr={lr!r} is not allowed; it must be at least 0")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum!r} is not allowed; it must be at least 0 and below 1")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay={weight_decay!r} is not allowed; it must be at least 0")
