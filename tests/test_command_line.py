@@ -239,7 +239,8 @@ def test_a_real_training_from_the_shell(tmp_path):
 def test_a_real_error_from_the_shell(tmp_path):
     result = lib("train", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run.parquet"))
     assert result.returncode == 1 and result.stdout == "" and not list(tmp_path.iterdir())
-    assert result.stderr.startswith("error: the loss became nan at step 1") and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert all(text in result.stderr for text in ("at step", "lr=1e+30", "try a smaller lr"))
 
 
 def test_help_does_not_wait_for_torch():
