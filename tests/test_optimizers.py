@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import models
-from lib.optimizers import SGD
+from lib.optimizers import LARS, SGD
 
 FORMS = [dict(momentum=0), dict(momentum=0.9), dict(momentum=0.9, nesterov=True)]
 
@@ -33,6 +33,106 @@ def test_steps_are_those_of_torch(form, weight_decay):
             for w, g in zip(weights, tensors(seed=step), strict=True):
                 assert w.grad is None or torch.equal(w.grad, g), "a probe reads gradients after the step"
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+def by_hand(optimizer, weights, seeds):
+    """Runs an optimiser over random gradients and changing λ, and one weight at a time by its formula."""
+    plain = [w.detach().clone() for w in weights]
+    buffers = [torch.zeros_like(w) for w in weights]
+    for seed in seeds:
+        lr = optimizer.param_groups[0]["lr"] = 0.1 * (1 + math.sin(seed))
+        grads = tensors(seed)
+        for w, g in zip(weights, grads, strict=True):
+            w.grad = g.clone()
+        optimizer.step()
+        assert all(torch.equal(w.grad, g) for w, g in zip(weights, grads, strict=True))
+        yield lr, list(zip(plain, grads, buffers, strict=True))
+    torch.testing.assert_close([w.detach() for w in weights], plain, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+def test_decoupled_decay_is_outside_momentum(momentum, nesterov):
+    weights = [nn.Parameter(t) for t in tensors()]
+    settings = dict(momentum=momentum, nesterov=nesterov, weight_decay=0.05, decoupled=True)
+    for lr, layers in by_hand(SGD(weights, lr=1.0, **settings), weights, range(30)):
+        for w, g, v in layers:
+            v.mul_(momentum).add_(g)
+            w.mul_(1 - lr * 0.05).sub_(lr * (g + momentum * v if nesterov else v))
+
+
+def test_without_momentum_decay_is_the_same_coupled_or_not():
+    pairs = [[nn.Parameter(t) for t in tensors()] for _ in range(2)]
+    for weights, decoupled in zip(pairs, (False, True), strict=True):
+        for w, g in zip(weights, tensors(1), strict=True):
+            w.grad = g
+        SGD(weights, lr=0.3, weight_decay=0.1, decoupled=decoupled).step()
+    torch.testing.assert_close(*pairs, rtol=1e-14, atol=1e-15)
+
+
+def norms_of_filters(t):
+    """The norm of each output filter, at each of its weights; a vector is one filter."""
+    rows = t.reshape(t.shape[0], -1) if t.ndim > 1 else t.reshape(1, -1)
+    return rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(t.shape)
+
+
+def lars_step(form, w, g, v, lr, momentum, weight_decay):
+    if form == "post":
+        v.mul_(momentum).add_(g * w.norm() / g.norm())
+        w.sub_(lr * v)
+    elif form == "page":
+        d = lr * norms_of_filters(w) / (norms_of_filters(g) + 0.01) * (g + weight_decay * w)
+        v.mul_(momentum).add_(d)
+        w.sub_(d + momentum * v)
+    else:
+        local = 0.02 * w.norm() / (g.norm() + weight_decay * w.norm())
+        v.mul_(momentum).add_(lr * local * (g + weight_decay * w))
+        w.sub_(v)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("form, weight_decay", [("post", 0), ("page", 0.05), ("you", 0.05), ("you", 0)])
+def test_lars_is_each_published_form(form, weight_decay, momentum):
+    weights = [nn.Parameter(t) for t in tensors()]
+    optimizer = LARS(weights, lr=1.0, momentum=momentum, weight_decay=weight_decay, form=form, trust=0.02)
+    for lr, layers in by_hand(optimizer, weights, range(30)):
+        for w, g, v in layers:
+            lars_step(form, w, g, v, lr, momentum, weight_decay)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_step_of_lars_is_its_rate_times_the_weight_whatever_the_gradient(scale):
+    weights = [nn.Parameter(t) for t in tensors()]
+    before = [w.detach().clone() for w in weights]
+    for w, g in zip(weights, tensors(1), strict=True):
+        w.grad = scale * g
+    LARS(weights, lr=0.02).step()
+    for w, old in zip(weights, before, strict=True):
+        assert (w.detach() - old).norm() / old.norm() == pytest.approx(0.02, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", ["post", "page", "you"])
+def test_lars_of_a_zero_weight_or_gradient_is_a_plain_step(form):
+    zero_weight, zero_grad = nn.Parameter(torch.zeros(1, 3)), nn.Parameter(torch.ones(1, 3))
+    zero_weight.grad, zero_grad.grad = torch.ones(1, 3), torch.zeros(1, 3)
+    LARS([zero_weight, zero_grad], lr=0.25, form=form).step()
+    assert zero_weight.tolist() == [[-0.25] * 3] and zero_grad.tolist() == [[1.0] * 3]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"form": "original"},
+        {"weight_decay": 0.1, "form": "post"},
+        *({"trust": x} for x in (0, -1.0, math.nan)),
+        *({"lr": x} for x in (-1.0, math.nan)),
+        {"momentum": 1.0},
+        {"weight_decay": -0.1, "form": "you"},
+    ],
+)
+def test_a_bad_setting_of_lars_is_named(setting):
+    name, value = next(iter(setting.items()))
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        LARS([nn.Parameter(torch.ones(1))], **{"lr": 0.1} | setting)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -113,13 +113,17 @@ def test_a_table_that_is_not_that_of_the_run(path, change, reason):
         ({"config": '{"lr": -1.0}'}, "lr=-1.0"),
         ({"config": Config(dataset="digits", epochs=6).to_json()}, "key"),
         ({"key": "0" * 12}, "another version"),
-        ({"epochs": '{"epoch": [1], "test_accuracy": [0.5]}'}, "epochs"),
         ({"epochs": '{"epoch": [1, 2, 3, 4]}'}, "test_accuracy"),
     ],
 )
 def test_metadata_that_is_not_that_of_a_run(path, metadata, reason):
     rewritten(path, **metadata)
     assert_refused(path, reason)
+
+
+def test_an_epoch_is_missing(path, run):
+    rewritten(path, epochs=json.dumps(run.epochs[:3].to_dict("list")))
+    assert_refused(path, "has 3 epochs")
 
 
 def test_numbers_of_epochs_that_are_not_finite(path, run):

@@ -129,6 +129,7 @@ def test_an_unknown_name_is_an_error_before_anything_is_trained(trained, names, 
 
 def test_jobs_give_the_records_of_one_process(monkeypatch):
     """Two runs, really trained, here and in two processes."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # it would give one thread, too
     monkeypatch.setitem(
         experiments.EXPERIMENTS, "tiny", lambda base, seeds: dict(list(tiny(base).items())[:2])
     )
