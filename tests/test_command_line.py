@@ -118,26 +118,21 @@ def test_bad_input_is_one_line_that_says_what_is_allowed(
     assert not trained and not out_file.exists() and not records_in.exists()
 
 
-def test_train_uses_the_settings_that_are_given(call, trained):
-    given = Config(
-        dataset="cifar10",
-        architecture="Extra:L2",
-        width=3,
-        epochs=7,
-        batch_size=11,
-        lr=0.3,
-        peak_epoch=2.5,
-        momentum=0.8,
-        nesterov=True,
-        weight_decay=1e-3,
-        seed=5,
-    )
+GIVEN = dict(
+    dataset="cifar10", architecture="Extra:L2", width=3, epochs=7, batch_size=11, lr=0.3, peak_epoch=2.5
+)
+GIVEN |= dict(momentum=0.8, weight_decay=1e-3, seed=5)
+
+
+@pytest.mark.parametrize("form", [{"nesterov": True}, {"optimizer": "lars"}])
+def test_train_uses_the_settings_that_are_given(call, trained, form):
     arguments = []
-    for option, field in zip(SETTINGS, fields(Config), strict=True):
-        value = getattr(given, field.name)
+    for name, value in (GIVEN | form).items():
+        option = "--" + name.replace("_", "-")
         arguments += [option] if value is True else [option, value]
     assert call("train", *arguments)[0] == 0
-    assert trained == [given]
+    assert trained == [Config(**GIVEN | form)]
+    assert set(GIVEN) | {"nesterov", "optimizer"} == {f.name for f in fields(Config)}
 
 
 @pytest.mark.parametrize("dataset, scale", [("digits", "demo"), ("cifar10", "small")])

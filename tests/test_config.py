@@ -14,6 +14,7 @@ OTHERS = {
     "width": 8,
     "epochs": 25,
     "batch_size": 64,
+    "optimizer": "lars",
     "lr": 0.8,
     "peak_epoch": 4.0,
     "momentum": 0.5,
@@ -31,6 +32,7 @@ OTHERS = {
             ("architecture", x)
             for x in ("resnet18", "", "Residual", "Residual:", "Extra:L4", "backbone:L1", None)
         ),
+        *(("optimizer", x) for x in ("adam", "SGD", "", None)),
         # one network has one name
         *(
             ("architecture", x)
@@ -50,6 +52,12 @@ def test_a_bad_value_is_named(name, value):
         Config(**{name: value})
     assert f"{name}={value!r}" in str(error.value)
     assert "must be" in str(error.value)  # what is allowed
+
+
+@pytest.mark.parametrize("name, value", [("nesterov", True), ("weight_decay", 0.0)])
+def test_what_lars_cannot_use_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name}={value!r} is not allowed.*optimizer='lars'"):
+        Config(**{"optimizer": "lars", name: value})
 
 
 def test_nesterov_needs_momentum():
@@ -124,7 +132,9 @@ def test_equal_configs_have_one_key(name, whole):
     assert as_int.key == as_float.key
 
 
-@pytest.mark.parametrize("config", [Config(), Config(**OTHERS), Config(lr=0.1 + 0.2, seed=2**63 - 1)])
+@pytest.mark.parametrize(
+    "config", [Config(), Config(**OTHERS | {"nesterov": False}), Config(lr=0.1 + 0.2, seed=2**63 - 1)]
+)
 def test_json_round_trip(config):
     assert Config.from_json(config.to_json()) == config
     assert Config.from_json(config.to_json()).key == config.key

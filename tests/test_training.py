@@ -158,16 +158,31 @@ def test_evaluate_is_the_mean_over_images_whatever_the_batches():
         assert evaluate(model.train(), dataset, batch_size) == pytest.approx((loss, accuracy), rel=1e-6)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_lars_takes_the_steps_of_equilibrium_and_sgd_moves_the_rest(momentum):
+    config = replace(SHORT, optimizer="lars", momentum=momentum, lr=2.0, weight_decay=0.01)
+    s = train(config, progress=False).steps.astype(dict.fromkeys(("lr", *QUANTITIES), float))
+    if momentum:  # only the first step is free of earlier ones
+        s = s[s["step"] == 0]
+    convs, x = s["layer"] != "classifier", s.lr * config.weight_decay
+    line_sq = x * (1 - momentum) * (2 - x / (1 + momentum))
+    np.testing.assert_allclose(s.update_norm_sq[convs], (line_sq * s.weight_norm_sq)[convs], rtol=1e-4)
+    expected = s.grad_norm_sq + 0.02 * s.weight_dot_grad + 0.01**2 * s.weight_norm_sq
+    np.testing.assert_allclose(s.update_norm_sq[~convs], (s.lr**2 * expected)[~convs], rtol=1e-4)
+
+
 @pytest.mark.parametrize("form", ["sgd", "heavy-ball"])
 def test_the_demo_reaches_equilibrium(form):
-    run = train(experiments.configs("dynamics", "demo")[f"{form}-seed0"], progress=False)
+    """The demo at half its length and twice its decay: the norm has as many relaxations to get there."""
+    demo = experiments.configs("dynamics", "demo")[f"{form}-seed0"]
+    run = train(replace(demo.stretched(12), weight_decay=2 * demo.weight_decay), progress=False)
     s, rho = run.steps.astype(dict.fromkeys(("lr", *QUANTITIES), float)), run.config.momentum
-    s = s[s.epoch.between(6, 14) & (s.layer != "classifier")]
+    s = s[s.epoch.between(3, 7) & (s.layer != "classifier")]  # 6 to 14 of 24
     terms = s[["layer"]].assign(
         growth=s.lr**2 * s.grad_norm_sq,
         shrinkage=2 * s.lr * run.config.weight_decay * (1 - rho) * s.weight_norm_sq,
     )
     sums = terms.groupby("layer", observed=True).sum()
     R = np.sqrt(sums.growth / sums.shrinkage)
-    assert len(R) == 8 and (abs(R - 1) < 0.15).sum() >= 6, R
+    assert len(R) == 8 and (abs(R - 1) < 0.15).all(), R
     assert run.test_accuracy > 0.9  # it learns, too
