@@ -11,6 +11,7 @@ from lib.schedules import PiecewiseLinear
 TRAINING_VERSION = 1
 
 DATASETS = ("digits", "cifar10")
+OPTIMIZERS = ("sgd", "lars")
 LAYERS = ("L1", "L2", "L3")
 ARCHITECTURES = (
     "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
@@ -56,6 +57,7 @@ class Config:
     width: int = _option(64, "channels of the first convolution; the others are multiples of it")
     epochs: int = _option(24, "passes over the training set")
     batch_size: int = _option(512, "images in a step; a last partial batch is dropped")
+    optimizer: str = _option("sgd", "sgd, or lars for the scale-invariant weights, at rate √(2λα(1−ρ))")
     lr: float = _option(0.4, "learning rate λ at its peak, for the mean loss over the batch")
     peak_epoch: float = _option(5.0, "λ rises linearly from 0 to its peak here, and falls to 0 at the end")
     momentum: float = _option(0.9, "momentum ρ, at least 0 and below 1")
@@ -68,6 +70,7 @@ class Config:
             object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name), f.type))
         _check(self.dataset in DATASETS, self, "dataset", f"one of {', '.join(DATASETS)}")
         parse_architecture(self.architecture)
+        _check(self.optimizer in OPTIMIZERS, self, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         for name in ("width", "epochs", "batch_size"):
             _check(getattr(self, name) >= 1, self, name, "a whole number from 1 up")
         _check(0 < self.lr < math.inf, self, "lr", "a finite number above 0")
@@ -80,6 +83,14 @@ class Config:
         _check(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
         _check(not self.nesterov or self.momentum > 0, self, "nesterov", "used with a momentum above 0")
         _check(0 <= self.weight_decay < math.inf, self, "weight_decay", "a finite number from 0 up")
+        if self.optimizer == "lars":
+            _check(not self.nesterov, self, "nesterov", "left out with optimizer='lars'")
+            _check(
+                self.weight_decay > 0,
+                self,
+                "weight_decay",
+                "above 0 with optimizer='lars', whose rate it sets",
+            )
         _check(0 <= self.seed < 2**63, self, "seed", "between 0 and 2**63 - 1")
 
     @property

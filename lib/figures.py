@@ -258,29 +258,29 @@ def images(rows: dict[str, np.ndarray]) -> Figure:
 def network(config: Config, image_size: int) -> Figure:
     """The network of a config as a diagram, from image to logits, with channels and image sizes."""
     boxes, skips = _blocks(config, image_size)
-    figure, axes = _axes(size=(10, 2.4))
-    colours = layer_colours([layer for _, _, layer in boxes if layer and layer != CLASSIFIER])
+    figure, axes = _axes(size=(10, 2.3))
+    colours = layer_colours([layer for _, _, layer in boxes if layer])
     for i, (title, detail, layer) in enumerate(boxes):
-        colour = colours.get(layer, (1, 1, 1))
+        colour = (*colours[layer], 0.35) if layer else "white"
         axes.add_patch(
-            FancyBboxPatch((i - 0.38, 0), 0.76, 1, boxstyle="round,pad=0.02", fc=(*colour, 0.35), ec="black")
-        )
-        axes.text(i, 0.76, title, ha="center", va="center", fontsize=7.5, fontweight="bold")
-        axes.text(i, 0.32, detail, ha="center", va="center", fontsize=6.5)
-        if i:
-            axes.add_patch(
-                FancyArrowPatch((i - 0.62, 0.5), (i - 0.4, 0.5), arrowstyle="->", mutation_scale=8)
+            FancyBboxPatch(
+                (i - 0.4, 0), 0.8, 1, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="black"
             )
+        )
+        axes.text(i, 0.85, title, ha="center", va="center", fontsize=10, fontweight="bold")
+        axes.text(i, 0.38, detail, ha="center", va="center", fontsize=9)
+        if i:
+            axes.add_patch(_arrow((i - 0.6, 0.5), (i - 0.4, 0.5)))
     for start, end in skips:
-        arc = {
-            "arrowstyle": "->",
-            "mutation_scale": 10,
-            "connectionstyle": f"arc3,rad={-0.9 / (end - start)}",
-        }
-        axes.add_patch(FancyArrowPatch((start, 1.04), (end + 0.5, 0.6), **arc))
-    axes.set(xlim=(-0.5, len(boxes) - 0.4), ylim=(-0.1, 1.75))
+        axes.plot([start, start, end + 0.5], [1.02, 1.25, 1.25], color="black", linewidth=1)
+        axes.add_patch(_arrow((end + 0.5, 1.26), (end + 0.5, 0.52)))
+    axes.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-0.1, 1.35))
     axes.axis("off")
     return figure
+
+
+def _arrow(start, end) -> FancyArrowPatch:
+    return FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=10, shrinkA=0, shrinkB=0)
 
 
 def _blocks(config: Config, size: int):
@@ -290,20 +290,19 @@ def _blocks(config: Config, size: int):
     skips = []
     channels = config.width
 
-    def conv(layer, title):
-        boxes.append((title, f"3×3 conv\nBN, ReLU\n{channels} × {size}²", layer))
+    def conv(layer: str, pool: str = "") -> None:
+        title = layer.rpartition(".")[2]
+        boxes.append((title, f"3×3 conv\nBN, ReLU\n{pool}\n{channels} × {size}²", layer))
 
-    conv("prep", "prep")
+    conv("prep")
     for i in (1, 2, 3):
-        channels *= 2
-        conv(f"layer{i}", f"layer{i}")
-        size //= 2
-        boxes.append(("pool", f"max 2×2\n{channels} × {size}²", None))
+        channels, size = channels * 2, size // 2
+        conv(f"layer{i}", "max 2×2")
         if f"L{i}" in branches and kind == "Residual":
             skips.append((len(boxes) - 1, len(boxes) + 1))
-            conv(f"layer{i}.res1", "res1")
-            conv(f"layer{i}.res2", "res2")
+            conv(f"layer{i}.res1")
+            conv(f"layer{i}.res2")
         elif f"L{i}" in branches:
-            conv(f"layer{i}.extra", "extra")
-    boxes.append(("classifier", f"max {size}×{size}\nlinear, ×1/8\n10 logits", CLASSIFIER))
+            conv(f"layer{i}.extra")
+    boxes.append(("classifier", f"max {size}×{size}\nlinear\n× 1/8\n10 logits", CLASSIFIER))
     return boxes, skips

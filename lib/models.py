@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from torch import nn
+from torch import fx, nn
 
 from lib.config import LAYERS, parse_architecture
 
@@ -74,9 +74,32 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     Names leave out the parts that say nothing: ``layer1.residual.res1.conv.weight`` is
     ``layer1.res1``, ``classifier.linear.weight`` is ``classifier``.
     """
-    silent = {"conv", "linear", "residual"}
     return {
-        ".".join(part for part in name.split(".") if part not in silent): module.weight
+        _short(name): module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Those of `probed_weights` whose length does not matter, found from the module graph.
+
+    Such is the weight of a convolution or linear map without bias whose output goes into batch
+    norms and nowhere else. The model must be one that `torch.fx` can trace.
+    """
+    modules = dict(model.named_modules())
+
+    def is_a(node: fx.Node, kinds) -> bool:
+        return node.op == "call_module" and isinstance(modules[node.target], kinds)
+
+    return {
+        _short(node.target): modules[node.target].weight
+        for node in fx.symbolic_trace(model).graph.nodes
+        if is_a(node, nn.Conv2d | nn.Linear)
+        and modules[node.target].bias is None
+        and all(is_a(user, nn.BatchNorm1d | nn.BatchNorm2d) for user in node.users)
+    }
+
+
+def _short(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in {"conv", "linear", "residual"})

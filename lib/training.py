@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lib import data, models, optimizers, paths
+from lib import data, models, optimizers, paths, theory
 from lib.config import Config
 from lib.probes import QUANTITIES, WeightProbe
 from lib.schedules import per_step
@@ -79,16 +79,10 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
         model = models.build(config.architecture, config.width)
     model = model.to(device, memory_format=torch.channels_last)
     generator = torch.Generator(device).manual_seed(config.seed)
-    optimizer = optimizers.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
-    )
     weights = models.probed_weights(model)
     probe = WeightProbe(list(weights.values()), steps_per_epoch)
     lrs = per_step(config.lr_schedule, config.epochs, steps_per_epoch).reshape(config.epochs, -1)
+    steppers = _steppers(model, config, lrs)
 
     rows, epochs = [], []
     with tqdm(
@@ -97,7 +91,8 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
         for epoch in range(config.epochs):
             choices = data.draw(dataset, generator)
             batches = _batches(data.augment(dataset, choices), choices.label, config.batch_size)
-            losses, accuracy = _train_epoch(model, optimizer, probe, batches, lrs[epoch], bar)
+            rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in steppers]
+            losses, accuracy = _train_epoch(model, rates, probe, batches, bar)
             _check_finite(losses, epoch * steps_per_epoch, config)
             rows.append(probe.fetch())
             epochs.append(
@@ -119,20 +114,34 @@ def _batches(images, labels, batch_size):
     return zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True)
 
 
-def _train_epoch(model, optimizer, probe, batches, lrs, bar):
+def _steppers(model, config: Config, lrs: np.ndarray):
+    """Pairs of an optimiser and its learning rate at each step; together they move all weights."""
+    settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return [(optimizers.SGD(model.parameters(), nesterov=config.nesterov, **settings), lrs)]
+    scaled = list(models.scale_invariant_weights(model).values())
+    others = [w for w in model.parameters() if all(w is not s for s in scaled)]
+    lars_lrs = theory.equilibrium_ratio(lr=lrs, weight_decay=config.weight_decay, momentum=config.momentum)
+    lars = optimizers.LARS(scaled, lr=config.lr, momentum=config.momentum)
+    return [(lars, lars_lrs), (optimizers.SGD(others, **settings), lrs)]
+
+
+def _train_epoch(model, steppers, probe, batches, bar):
     """Trains for an epoch without a host synchronisation; losses of its steps, and its accuracy."""
     model.train()
     losses, right, seen = [], 0, 0
-    for (images, labels), lr in zip(batches, lrs, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = float(lr)
-        optimizer.zero_grad()
+    for step, (images, labels) in enumerate(batches):
+        for optimizer, lrs in steppers:
+            for group in optimizer.param_groups:
+                group["lr"] = float(lrs[step])
+        model.zero_grad()
         with _autocast(images.device):
             logits = model(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         probe.before_step()
-        optimizer.step()
+        for optimizer, _ in steppers:
+            optimizer.step()
         probe.after_step()
         losses.append(loss.detach())
         right += (logits.detach().argmax(dim=1) == labels).sum()
