@@ -211,6 +211,10 @@ def form_style(label: str) -> dict[str, object]:
     markers = dict(zip(("sgd", "heavy-ball", "nesterov"), "osD", strict=True))
     colours = dict(zip(markers, sns.color_palette("colorblind"), strict=False))
     form = label.lower().replace(",", " ").split()[0]
+    if form not in markers:
+        raise ValueError(
+            f"label={label!r} is of no known form; it must begin with one of {', '.join(markers)}"
+        )
     return {"marker": markers[form], "color": colours[form]}
 
 

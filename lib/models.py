@@ -84,8 +84,8 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """Those of `probed_weights` whose length does not matter, found from the module graph.
 
-    Such is the weight of a convolution or linear map without bias whose output goes into batch
-    norms and nowhere else. The model must be one that `torch.fx` can trace.
+    Such is the weight of a convolution or linear map whose output goes into batch norms and
+    nowhere else; a bias in between would cancel. The model must be one that `torch.fx` can trace.
     """
     modules = dict(model.named_modules())
 
@@ -96,7 +96,6 @@ def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:
         _short(node.target): modules[node.target].weight
         for node in fx.symbolic_trace(model).graph.nodes
         if is_a(node, nn.Conv2d | nn.Linear)
-        and modules[node.target].bias is None
         and all(is_a(user, nn.BatchNorm1d | nn.BatchNorm2d) for user in node.users)
     }
 

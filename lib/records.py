@@ -1,5 +1,6 @@
 """A `Run` to and from one Parquet file: a row per step and layer, all else in its metadata."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -15,6 +16,7 @@ from lib.probes import QUANTITIES
 from lib.training import Run
 
 FORMAT = "1"
+EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
 
 
@@ -40,6 +42,7 @@ def write(run: Run, path: str | os.PathLike) -> None:
     Raises OSError when the file cannot be written; an earlier file is then as it was.
     """
     path = Path(path)
+    _check(run, run.config.key, path)  # what could not be read again is not written
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(run.steps[list(COLUMNS)], preserve_index=False)
     metadata = {
@@ -49,6 +52,7 @@ def write(run: Run, path: str | os.PathLike) -> None:
         "epochs": json.dumps(run.epochs.to_dict("list")),
         "provenance": json.dumps(run.provenance),
     }
+    metadata["digest"] = _digest(metadata, run.steps)
     table = table.replace_schema_metadata(
         table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()}
     )
@@ -88,7 +92,10 @@ def read(path: str | os.PathLike) -> Run:
         raise RecordError(f"{path}: there is no such record") from None
     except (pa.ArrowException, OSError) as error:
         raise RecordError(f"{path}: damaged, it cannot be read as Parquet ({error})") from error
-    metadata = {k.decode(): v.decode(errors="replace") for k, v in (table.schema.metadata or {}).items()}
+    metadata = {
+        k.decode(errors="replace"): v.decode(errors="replace")
+        for k, v in (table.schema.metadata or {}).items()
+    }
     if "run.format" not in metadata:
         raise RecordError(f"{path}: not a record of a run; it was not written by this project")
     if metadata["run.format"] != FORMAT:
@@ -100,9 +107,14 @@ def read(path: str | os.PathLike) -> Run:
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
         )
+        key, digest = metadata["run.key"], metadata.pop("run.digest")
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise RecordError(f"{path}: its contents do not make a run ({error})") from error
-    _check(run, metadata["run.key"], path)
+    _check(run, key, path)
+    # Parquet checks none of its numbers: a flipped bit in a page is another number
+    written = {k.removeprefix("run."): v for k, v in metadata.items() if k.startswith("run.")}
+    if _digest(written, run.steps) != digest:
+        raise RecordError(f"{path}: damaged, its numbers are not those that were written")
     return run
 
 
@@ -121,11 +133,27 @@ def _check(run: Run, key: str, path: Path) -> None:
         raise RecordError(f"{path}: columns {missing} are missing")
     if len(run.epochs) != run.config.epochs:
         raise RecordError(f"{path}: has {len(run.epochs)} epochs, its config {run.config.epochs}")
+    missing = [c for c in EPOCH_COLUMNS if c not in run.epochs]
+    if missing:
+        raise RecordError(f"{path}: columns {missing} of its epochs are missing")
+    if not isinstance(run.steps["layer"].dtype, pd.CategoricalDtype):
+        raise RecordError(f"{path}: its column layer is not categorical")
     layers = run.steps["layer"].cat.categories
     steps = run.steps["step"].nunique()
     if steps == 0 or steps % run.config.epochs or len(run.steps) != steps * len(layers):
         raise RecordError(
             f"{path}: {len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs"
         )
-    if not np.isfinite(run.steps[list(QUANTITIES)].to_numpy()).all():
+    numbers = (run.steps.drop(columns="layer"), run.epochs)
+    if not all(np.isfinite(table.to_numpy(dtype=float)).all() for table in numbers):
         raise RecordError(f"{path}: holds numbers that are not finite")
+
+
+def _digest(metadata: dict[str, str], steps: pd.DataFrame) -> str:
+    """A hash of all that a record holds: its metadata as written, and its table."""
+    layers = list(steps["layer"].cat.categories)
+    digest = hashlib.sha256(json.dumps([metadata, layers], sort_keys=True).encode())
+    for column in COLUMNS:
+        values = steps[column].cat.codes if column == "layer" else steps[column]
+        digest.update(values.to_numpy().tobytes())
+    return digest.hexdigest()

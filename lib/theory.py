@@ -104,4 +104,4 @@ def final_decay_ratio(steps_left, *, peak_lr, decay_steps, weight_decay, momentu
     """
     scale = np.sqrt(decay_steps * (1 - momentum) / (2 * weight_decay * peak_lr))
     s = np.asarray(steps_left) / scale
-    return (1 + np.sqrt(np.pi) / 2 * erfcx(s) / s) ** -0.5
+    return np.sqrt(s / (s + np.sqrt(np.pi) / 2 * erfcx(s)))  # 0 at the end

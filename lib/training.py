@@ -75,7 +75,8 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
         )
 
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
-        torch.manual_seed(config.seed)
+        # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
+        torch.default_generator.manual_seed(config.seed)
         model = models.build(config.architecture, config.width)
     model = model.to(device, memory_format=torch.channels_last)
     generator = torch.Generator(device).manual_seed(config.seed)
@@ -93,8 +94,9 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
             batches = _batches(data.augment(dataset, choices), choices.label, config.batch_size)
             rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in steppers]
             losses, accuracy = _train_epoch(model, rates, probe, batches, bar)
-            _check_finite(losses, epoch * steps_per_epoch, config)
+            del batches  # an epoch of CIFAR-10 is 600 MB: not two at a time
             rows.append(probe.fetch())
+            _check_finite(losses, rows[-1], epoch * steps_per_epoch, config)
             epochs.append(
                 (epoch + 1, float(losses.mean(dtype=np.float64)), accuracy, *evaluate(model, dataset))
             )
@@ -183,11 +185,13 @@ def _keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, (1 << 31) - 1)
 
 
-def _check_finite(losses, first_step, config) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
+def _check_finite(losses, rows, first_step, config) -> None:
+    # no loss follows the last step: weights that it breaks show in what the probe measured
+    bad = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))))
     if len(bad):
+        what = "a weight, gradient or update" if np.isfinite(losses[bad[0]]) else "the loss"
         raise DivergedError(
-            f"the loss became {losses[bad[0]]} at step {first_step + bad[0]} with {config}; "
+            f"{what} became infinite or NaN at step {first_step + bad[0]} with {config}; "
             "try a smaller lr, or a later peak_epoch"
         )
 
