@@ -4,17 +4,14 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 SCALE  ?= small
 CHECK  := _build/check
 
-# the demo takes minutes: it trains everything anew, as a reader's own run should
-RETRAIN := $(if $(filter demo,$(SCALE)),--retrain)
-
-# threads that spin while they wait make training ten times as slow on a machine that does something else as well
-export OMP_WAIT_POLICY := PASSIVE
+# the demo trains everything anew, beside the recorded runs and not over them
+RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=$(CURDIR)/_build/demo/records)
 
 .PHONY: book test setup clean
 
 # train what is not recorded, execute the chapters, build the site
 book: setup
-	.venv/bin/python -m lib book --scale $(SCALE) $(RETRAIN)
+	$(RECORDS) .venv/bin/python -m lib book --scale $(SCALE)
 
 # two workers of one thread each use two cores better than one of two; nbval runs the chapters anew
 # against their committed outputs, and the site is built from those

@@ -1,4 +1,4 @@
-"""Each experiment of the paper, at each scale, as named `Config`s."""
+"""Each experiment of the paper, at each scale, as named configs."""
 
 from dataclasses import asdict, replace
 

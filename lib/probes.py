@@ -6,6 +6,7 @@ from torch import Tensor
 #: Decay ρ of the average of earlier gradients, as in the post's test of gradient correlation.
 AVERAGE_DECAY = 0.9
 
+#: What is measured, in the order of the columns of `WeightProbe.fetch`.
 QUANTITIES = (
     "weight_norm_sq",  # |w|², before the step
     "grad_norm_sq",  # |g|², g the gradient of the mean loss, without weight decay
