@@ -95,7 +95,7 @@ class Config:
 
     @property
     def lr_schedule(self) -> PiecewiseLinear:
-        """The learning rate as a function of the epoch: up to `lr` at `peak_epoch`, down to 0."""
+        """The learning rate as a function of the epoch, up to `lr` at `peak_epoch` and down to 0."""
         return PiecewiseLinear((0.0, self.peak_epoch, float(self.epochs)), (0.0, self.lr, 0.0))
 
     def stretched(self, epochs: int) -> "Config":
@@ -104,7 +104,7 @@ class Config:
 
     @property
     def key(self) -> str:
-        """Twelve hex digits that name this run: a hash of the settings and of `TRAINING_VERSION`.
+        """Twelve hex digits that name this run, a hash of the settings and of `TRAINING_VERSION`.
 
         Only settings that differ from the defaults count, so that a setting added later, with the
         old behaviour as its default, leaves the keys of earlier records as they are.
