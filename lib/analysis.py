@@ -155,6 +155,25 @@ def peaks(table: pd.DataFrame) -> pd.Series:
     return table.loc[at].set_index("layer")["epoch"].rename("peak")
 
 
+def norm_numbers(table: pd.DataFrame) -> dict[str, float | int]:
+    """What the prose says of gradients and norms, from a `dynamics` table, rounded.
+
+    ``cosine_convolutions`` and ``cosine_classifier`` are the largest |cos(w, g)|; ``peak_first``
+    and ``peak_last`` the earliest and latest epoch in which |w|² of a convolution peaks, and
+    ``peaks_early`` how many of the ``layers`` do so in epochs 1 to 10.
+    """
+    cosine = table["cosine"].abs().groupby(table["layer"], observed=True).max()
+    peak = peaks(convolutions(table))
+    return {
+        "cosine_convolutions": round(float(cosine.drop(CLASSIFIER).max()), 6),
+        "cosine_classifier": round(float(cosine[CLASSIFIER]), 3),
+        "layers": len(peak),
+        "peaks_early": int(peak.between(1, 10).sum()),
+        "peak_first": round(float(peak.min()), 1),
+        "peak_last": round(float(peak.max()), 1),
+    }
+
+
 def accuracy(runs: dict[str, Run]) -> pd.Series:
     """Test accuracy of each run after its last epoch, by name."""
     return pd.Series({name: run.test_accuracy for name, run in runs.items()}, name="test accuracy")

@@ -74,19 +74,14 @@ def _against_epoch(axes, table: pd.DataFrame, column: str, label: str, log: bool
 
 
 @_styled
-def shrinkage(table: pd.DataFrame, limits: tuple[float, float] | None = None) -> Figure:
-    """Figure 1: what weight decay takes from |w|² at every step, from `analysis.dynamics`."""
-    figure, axes = _axes()
-    _against_epoch(axes, table, "shrinkage", "decrease of |w|² per step")
-    axes.set_ylim(limits)
-    return figure
+def norm_change(table: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> Figure:
+    """Figures 1 and 2: what each step takes from |w|² or adds to it, from `analysis.dynamics`.
 
-
-@_styled
-def growth(table: pd.DataFrame, limits: tuple[float, float] | None = None) -> Figure:
-    """Figure 2: what the gradient adds to |w|² at every step, from `analysis.dynamics`."""
+    ``column`` is ``shrinkage``, by weight decay, or ``growth``, by the gradient.
+    """
+    labels = {"shrinkage": "decrease of |w|² per step", "growth": "increase of |w|² per step"}
     figure, axes = _axes()
-    _against_epoch(axes, table, "growth", "increase of |w|² per step")
+    _against_epoch(axes, table, column, labels[column])
     axes.set_ylim(limits)
     return figure
 

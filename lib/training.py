@@ -67,18 +67,8 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
     if device.type == "cpu":
         _keep_freed_memory()
     dataset = data.load(config.dataset, device)
-    steps_per_epoch = dataset.epoch_size // config.batch_size
-    if steps_per_epoch == 0:
-        raise ValueError(
-            f"batch_size={config.batch_size} is larger than an epoch of {config.dataset}; "
-            f"it must be at most {dataset.epoch_size}"
-        )
-
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
-        # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
-        torch.default_generator.manual_seed(config.seed)
-        model = models.build(config.architecture, config.width)
-    model = model.to(device, memory_format=torch.channels_last)
+    steps_per_epoch = _steps_per_epoch(dataset, config)
+    model = _build(config, device)
     generator = torch.Generator(device).manual_seed(config.seed)
     weights = models.probed_weights(model)
     probe = WeightProbe(list(weights.values()), steps_per_epoch)
@@ -108,6 +98,24 @@ def train(config: Config, progress: bool = True, title: str = "training") -> Run
         pd.DataFrame(epochs, columns=["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]),
         provenance=provenance | {"seconds": round(time.monotonic() - start, 1)},
     )
+
+
+def _steps_per_epoch(dataset: data.Dataset, config: Config) -> int:
+    steps = dataset.epoch_size // config.batch_size
+    if steps == 0:
+        raise ValueError(
+            f"batch_size={config.batch_size} is larger than an epoch of {config.dataset}; "
+            f"it must be at most {dataset.epoch_size}"
+        )
+    return steps
+
+
+def _build(config: Config, device) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
+        # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
+        torch.default_generator.manual_seed(config.seed)
+        model = models.build(config.architecture, config.width)
+    return model.to(device, memory_format=torch.channels_last)
 
 
 def _batches(images, labels, batch_size):

@@ -219,3 +219,27 @@ def test_tables_are_made_not_changed():
         make(run)
     analysis.equilibrium({"": run}), analysis.turn({"": run})
     pd.testing.assert_frame_equal(run.steps, before)
+
+
+def test_norm_numbers_are_the_extremes_of_the_convolutions():
+    run = synthetic_run(POST)  # its norms are of order 1
+    s = run.steps.astype({"layer": str})
+    at = {"prep": 3.1, "layer1": 12.3, "classifier": 20.1}  # the epoch of each peak
+    peak = s["epoch"].to_numpy() == s["layer"].map(at).to_numpy(dtype=np.float32)
+    assert peak.sum() == 3
+    dot = s["layer"].map({"prep": 1e-4, "layer1": -2e-4, "classifier": 0.5})
+    steps = run.steps.assign(
+        weight_norm_sq=np.where(peak, 9.0, s["weight_norm_sq"]),
+        weight_dot_grad=dot * np.sqrt(s["grad_norm_sq"] * np.where(peak, 9.0, s["weight_norm_sq"])),
+    )
+    numbers = analysis.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
+    assert numbers == pytest.approx(
+        {
+            "cosine_convolutions": 2e-4,
+            "cosine_classifier": 0.5,
+            "layers": 2,
+            "peaks_early": 1,
+            "peak_first": 3.1,
+            "peak_last": 12.3,
+        }
+    )

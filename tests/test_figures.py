@@ -33,8 +33,7 @@ def arguments(run):
     equilibrium = dict.fromkeys(FORMS, analysis.equilibrium({"": run}))
     pictures = {"original": np.zeros((3, 4, 4, 3)), "epoch 1": np.ones((3, 4, 4, 3))}
     return {
-        "shrinkage": (table,),
-        "growth": (table,),
+        "norm_change": (table, "growth"),
         "balance": (table,),
         "weight_norms": (table,),
         "effective_step": (table, "√(2λα)"),
@@ -90,12 +89,11 @@ def test_axes_are_labelled(name, arguments):
             assert axes.get_ylabel() or figure.get_supylabel()
 
 
-@pytest.mark.parametrize(
-    "name, column", [("shrinkage", "shrinkage"), ("growth", "growth"), ("weight_norms", "norm_sq_relative")]
-)
-def test_lines_are_the_columns(arguments, name, column):
-    (axes,) = draw(name, arguments).axes
-    table, colours = arguments[name][0], figures.layer_colours(LAYERS)
+@pytest.mark.parametrize("column", ["shrinkage", "growth", "norm_sq_relative"])
+def test_lines_are_the_columns(arguments, column):
+    (table,), colours = arguments["weight_norms"], figures.layer_colours(LAYERS)
+    relative = column == "norm_sq_relative"
+    (axes,) = (figures.weight_norms(table) if relative else figures.norm_change(table, column)).axes
     assert [line.get_label() for line in axes.lines] == LAYERS
     assert [text.get_text() for text in axes.get_legend().get_texts()] == LAYERS
     for line in axes.lines:
