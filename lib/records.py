@@ -21,7 +21,11 @@ COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
 
 
 class RecordError(RuntimeError):
-    """A record cannot be used; the message names the file and says why."""
+    """A record cannot be used; the message names the file, says why, and what to do."""
+
+
+def _refused(path: Path, reason: str) -> RecordError:
+    return RecordError(f"{path}: {reason}; remove it, and `python -m lib run` trains the run anew")
 
 
 def file_name(name: str, config: Config) -> str:
@@ -89,17 +93,17 @@ def read(path: str | os.PathLike) -> Run:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise RecordError(f"{path}: there is no such record") from None
+        raise RecordError(f"{path}: there is no such record; `python -m lib run` makes it") from None
     except (pa.ArrowException, OSError) as error:
-        raise RecordError(f"{path}: damaged, it cannot be read as Parquet ({error})") from error
+        raise _refused(path, f"damaged, it cannot be read as Parquet ({error})") from error
     metadata = {
         k.decode(errors="replace"): v.decode(errors="replace")
         for k, v in (table.schema.metadata or {}).items()
     }
     if "run.format" not in metadata:
-        raise RecordError(f"{path}: not a record of a run; it was not written by this project")
+        raise _refused(path, "not a record of a run; it was not written by this project")
     if metadata["run.format"] != FORMAT:
-        raise RecordError(f"{path}: of format {metadata['run.format']}; this version reads format {FORMAT}")
+        raise _refused(path, f"of format {metadata['run.format']}; this version reads format {FORMAT}")
     try:
         run = Run(
             Config.from_json(metadata["run.config"]),
@@ -109,44 +113,44 @@ def read(path: str | os.PathLike) -> Run:
         )
         key, digest = metadata["run.key"], metadata.pop("run.digest")
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise RecordError(f"{path}: its contents do not make a run ({error})") from error
+        raise _refused(path, f"its contents do not make a run ({error})") from error
     _check(run, key, path)
     # Parquet checks none of its numbers: a flipped bit in a page is another number
     written = {k.removeprefix("run."): v for k, v in metadata.items() if k.startswith("run.")}
     if _digest(written, run.steps) != digest:
-        raise RecordError(f"{path}: damaged, its numbers are not those that were written")
+        raise _refused(path, "damaged, its numbers are not those that were written")
     return run
 
 
 def _check(run: Run, key: str, path: Path) -> None:
     """Holds a run against its own config and file name."""
     if run.config.key != key:
-        raise RecordError(
-            f"{path}: made by another version of the training code (key {key}, now {run.config.key})"
+        raise _refused(
+            path, f"made by another version of the training code (key {key}, now {run.config.key})"
         )
     # a path of one's own choosing carries no key; one that does must carry the right one
     stem_key = path.stem.rpartition("-")[2]
     if len(stem_key) == len(key) and set(stem_key) <= set("0123456789abcdef") and stem_key != key:
-        raise RecordError(f"{path}: its name says run {stem_key}, it holds run {key}")
+        raise _refused(path, f"its name says run {stem_key}, it holds run {key}")
     missing = [c for c in COLUMNS if c not in run.steps]
     if missing:
-        raise RecordError(f"{path}: columns {missing} are missing")
+        raise _refused(path, f"columns {missing} are missing")
     if len(run.epochs) != run.config.epochs:
-        raise RecordError(f"{path}: has {len(run.epochs)} epochs, its config {run.config.epochs}")
+        raise _refused(path, f"has {len(run.epochs)} epochs, its config {run.config.epochs}")
     missing = [c for c in EPOCH_COLUMNS if c not in run.epochs]
     if missing:
-        raise RecordError(f"{path}: columns {missing} of its epochs are missing")
+        raise _refused(path, f"columns {missing} of its epochs are missing")
     if not isinstance(run.steps["layer"].dtype, pd.CategoricalDtype):
-        raise RecordError(f"{path}: its column layer is not categorical")
+        raise _refused(path, "its column layer is not categorical")
     layers = run.steps["layer"].cat.categories
     steps = run.steps["step"].nunique()
     if steps == 0 or steps % run.config.epochs or len(run.steps) != steps * len(layers):
-        raise RecordError(
-            f"{path}: {len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs"
+        raise _refused(
+            path, f"{len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs"
         )
     numbers = (run.steps.drop(columns="layer"), run.epochs)
     if not all(np.isfinite(table.to_numpy(dtype=float)).all() for table in numbers):
-        raise RecordError(f"{path}: holds numbers that are not finite")
+        raise _refused(path, "holds numbers that are not finite")
 
 
 def _digest(metadata: dict[str, str], steps: pd.DataFrame) -> str:
