@@ -110,6 +110,18 @@ def list_(scale):
 
 @cli.command()
 @ScaleOption
+def claims(scale):
+    """Prints the claims and the verdicts that the records give."""
+    from lib import claims, runner
+
+    for claim, row in claims.table(runner.recorded("dynamics", scale)).iterrows():
+        click.echo(f"{row['verdict']}: {claim}")
+        click.echo(f"  {row['what is looked at']}")
+        click.echo(f"  observed {row['observed']}, tolerance {row['tolerance']}")
+
+
+@cli.command()
+@ScaleOption
 @click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 @click.option(
     "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="set a parameter of the chapters"

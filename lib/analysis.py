@@ -22,8 +22,9 @@ def dynamics(run: Run) -> pd.DataFrame:
     """The steps of a run with what the theory compares, a row for each step and layer.
 
     Adds ``shrinkage`` and ``growth`` of |w|² (`lib.theory`), ``norm_sq_relative`` (|w|² over its
-    value at the first step), ``ratio`` (λ|g|/|w|), ``predicted`` (its equilibrium value), and
-    ``cosine`` (of w and g).
+    value at the first step), ``ratio`` (λ|g|/|w|), ``predicted`` (its equilibrium value),
+    ``cosine`` (of w and g), and ``correlation`` (κ, the cosine of g_t and the average v_{t−1} of
+    earlier gradients; NaN where there are none).
     """
     s = run.steps
     lr = s["lr"].astype(float)
@@ -35,6 +36,7 @@ def dynamics(run: Run) -> pd.DataFrame:
         ratio=lr * np.sqrt(s["grad_norm_sq"] / s["weight_norm_sq"]),
         predicted=theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **settings(run)),
         cosine=s["weight_dot_grad"] / np.sqrt(s["weight_norm_sq"] * s["grad_norm_sq"]),
+        correlation=s["grad_dot_average"] / np.sqrt(s["grad_norm_sq"] * s["average_norm_sq"]),
     )
 
 

@@ -131,6 +131,22 @@ def effective_step(table: pd.DataFrame, line: str) -> Figure:
     return figure
 
 
+@_styled
+def gradient_correlation(table: pd.DataFrame) -> Figure:
+    """Figure 6: κ, the correlation of each gradient with the average of earlier ones, as circles.
+
+    The line is the mean over each epoch. From `analysis.dynamics`.
+    """
+    figure, panels = _panels(table)
+    for axes, (layer, rows), colour in panels:
+        axes.scatter(rows["epoch"], rows["correlation"], edgecolor=colour, **CIRCLES)
+        means = rows["correlation"].groupby(np.floor(rows["epoch"]) + 0.5).mean()
+        axes.plot(means.index, means, **THEORY)
+        axes.set(title=layer, ylim=(-1, 1))
+    figure.supylabel("κ at each step (circles), mean over an epoch (line)")
+    return figure
+
+
 def _panels(table: pd.DataFrame):
     """A panel for each layer, in rows of four: pairs of axes, rows and colour."""
     groups = list(_by_layer(table))

@@ -24,6 +24,10 @@ class RecordError(RuntimeError):
     """A record cannot be used; the message names the file, says why, and what to do."""
 
 
+class NotRecordedError(RecordError):
+    """There is no record of what was asked for."""
+
+
 def _refused(path: Path, reason: str) -> RecordError:
     return RecordError(f"{path}: {reason}; remove it, and `python -m lib run` trains the run anew")
 

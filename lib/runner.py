@@ -24,14 +24,16 @@ def recorded(experiment: str, scale: str) -> dict[str, Run]:
     ------
     ValueError
         If the experiment or the scale is not known.
+    NotRecordedError
+        If none is recorded.
     RecordError
-        If none is recorded, or a record is damaged.
+        If a record is damaged.
     """
     wanted = experiments.configs(experiment, scale)
     found = {name: record_path(experiment, scale, name, config) for name, config in wanted.items()}
     runs = {name: records.read(path) for name, path in found.items() if path.exists()}
     if not runs:
-        raise records.RecordError(
+        raise records.NotRecordedError(
             f"no run of {experiment} is recorded at scale {scale}; `python -m lib run {experiment} --scale {scale}` makes them"
         )
     return runs

@@ -38,6 +38,7 @@ def test_dynamics_is_what_its_columns_say():
         "norm_sq_relative": s.weight_norm_sq / np.tile(first, len(s) // len(LAYERS)),
         "ratio": s.lr * np.sqrt(s.grad_norm_sq) / np.sqrt(s.weight_norm_sq),
         "predicted": np.sqrt(2 * s.lr * 5e-4 * 0.1 * (1 - s.lr * 5e-4 / 3.8)),
+        "correlation": s.grad_dot_average / np.sqrt(s.grad_norm_sq) / np.sqrt(s.average_norm_sq),
         "cosine": s.weight_dot_grad / np.sqrt(s.weight_norm_sq) / np.sqrt(s.grad_norm_sq),
     }
     assert set(table) == set(run.steps) | set(expected)

@@ -37,6 +37,7 @@ def arguments(run):
         "balance": (table,),
         "weight_norms": (table,),
         "effective_step": (table, "√(2λα)"),
+        "gradient_correlation": (table,),
         "ratio_by_epoch": (analysis.ratio_by_epoch(run),),
         "equilibrium": (equilibrium, 0.15),
         "correction": (equilibrium, 0.15),
