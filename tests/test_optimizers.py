@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from pytorch_optimizer import LARS as OtherLARS
 from torch import nn
 from torch.nn import functional as F
 
@@ -97,6 +98,25 @@ def test_lars_is_each_published_form(form, weight_decay, momentum):
     for lr, layers in by_hand(optimizer, weights, range(30)):
         for w, g, v in layers:
             lars_step(form, w, g, v, lr, momentum, weight_decay)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_posts_lars_is_another_librarys(momentum):
+    """Trust 1 and no decay; λ changes, which tells a buffer with λ inside from one without."""
+
+    def matrices(seed=0):
+        return [t for t in tensors(seed) if t.dim() > 1]  # the other library leaves vectors unscaled
+
+    ours, theirs = ([nn.Parameter(t) for t in matrices()] for _ in range(2))
+    pair = [(LARS(ours, lr=0.1, momentum=momentum), ours)]
+    pair += [(OtherLARS(theirs, lr=0.1, momentum=momentum, trust_coefficient=1.0), theirs)]
+    for step in range(100):
+        for optimizer, weights in pair:
+            optimizer.param_groups[0]["lr"] = 0.1 * (1 + math.sin(step))
+            for w, g in zip(weights, matrices(seed=step), strict=True):
+                w.grad = g
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
