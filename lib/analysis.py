@@ -133,6 +133,17 @@ def of_form(runs: dict[str, Run], form: str) -> dict[str, Run]:
     return {name: run for name, run in runs.items() if name.rpartition("-seed")[0] == form}
 
 
+def equilibrium_by_form(runs: dict[str, Run]) -> dict[str, pd.DataFrame]:
+    """The `equilibrium` table of each form of SGD among runs named ``<form>-seed<n>``, by form."""
+    forms = dict.fromkeys(name.rpartition("-seed")[0] for name in runs)
+    return {form: equilibrium(of_form(runs, form)) for form in forms}
+
+
+def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str, float | int]:
+    """`numbers` of each form's table, with the form before each name, as in ``sgd_low``."""
+    return {f"{form}_{k}": v for form, table in tables.items() for k, v in numbers(table, tolerance).items()}
+
+
 def numbers(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
     """What the prose says of an `equilibrium` table, for the convolutions only, rounded.
 
@@ -216,6 +227,13 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> dict[str
         "end_equation": end["R_ode"].mean(),
     }
     return {name: round(float(value), 4) for name, value in out.items()}
+
+
+def relaxation_numbers(run: Run) -> dict[str, float]:
+    """Peak ``lr``, and the ``relaxation`` of |w|⁴ there in steps and in epochs, rounded."""
+    steps = theory.relaxation_steps(lr=run.config.lr, **settings(run))
+    in_epochs = steps / steps_per_epoch(run)
+    return {"lr": run.config.lr, "relaxation": round(steps, 1), "relaxation_epochs": round(in_epochs, 2)}
 
 
 def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:

@@ -12,11 +12,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import PercentFormatter
 
 from lib.analysis import CLASSIFIER
-from lib.config import Config, parse_architecture
 
 STYLE = {
     "figure.dpi": 110,
@@ -41,7 +39,7 @@ def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:
     return colours | {CLASSIFIER: (0.55, 0.55, 0.55)}
 
 
-def _styled(draw):
+def styled(draw):
     """Draws in the book's style, and leaves it to the caller to show the figure."""
 
     @wraps(draw)
@@ -54,7 +52,8 @@ def _styled(draw):
     return styled
 
 
-def _axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):
+def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):
+    """A figure and its axes, laid out so that nothing overlaps; ``size`` in inches."""
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **sharing)
 
 
@@ -73,14 +72,14 @@ def _against_epoch(axes, table: pd.DataFrame, column: str, label: str, log: bool
         line.set_linewidth(3)
 
 
-@_styled
+@styled
 def norm_change(table: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> Figure:
     """Figures 1 and 2: what each step takes from |w|² or adds to it, from `analysis.dynamics`.
 
     ``column`` is ``shrinkage``, by weight decay, or ``growth``, by the gradient.
     """
     labels = {"shrinkage": "decrease of |w|² per step", "growth": "increase of |w|² per step"}
-    figure, axes = _axes()
+    figure, axes = new_axes()
     _against_epoch(axes, table, column, labels[column])
     axes.set_ylim(limits)
     return figure
@@ -93,7 +92,7 @@ def shared_limits(*columns: pd.Series) -> tuple[float, float]:
     return low / 2, high * 2
 
 
-@_styled
+@styled
 def balance(table: pd.DataFrame) -> Figure:
     """Figure 3: growth as circles, shrinkage as a black line, a panel for each layer."""
     figure, panels = _panels(table)
@@ -106,16 +105,16 @@ def balance(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def weight_norms(table: pd.DataFrame) -> Figure:
     """Figure 4: |w|² of each layer over its initial value, from `analysis.dynamics`."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     _against_epoch(axes, table, "norm_sq_relative", "|w|², relative to the start", log=False)
     axes.set_ylim(0, None)
     return figure
 
 
-@_styled
+@styled
 def effective_step(table: pd.DataFrame, line: str) -> Figure:
     """Figures 5 and 7: λ|g|/|w| at every step as circles, its equilibrium value as a black line.
 
@@ -131,7 +130,7 @@ def effective_step(table: pd.DataFrame, line: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def gradient_correlation(table: pd.DataFrame) -> Figure:
     """Figure 6: κ, the correlation of each gradient with the average of earlier ones, as circles.
 
@@ -152,7 +151,7 @@ def _panels(table: pd.DataFrame):
     groups = list(_by_layer(table))
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
-    figure, axes = _axes(columns, rows, (10, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
+    figure, axes = new_axes(columns, rows, (10, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
     for spare in axes.flat[len(groups) :]:
         spare.set_visible(False)
     figure.supxlabel("epoch")
@@ -161,7 +160,7 @@ def _panels(table: pd.DataFrame):
     return figure, panels
 
 
-@_styled
+@styled
 def ratio_by_epoch(table: pd.DataFrame) -> Figure:
     """R for each epoch and layer, and what the norm equation gives, from `analysis.ratio_by_epoch`."""
     figure, panels = _panels(table)
@@ -174,7 +173,7 @@ def ratio_by_epoch(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     """R over the equilibrium window for each layer, mean and range over seeds, a colour for each run.
 
@@ -188,7 +187,7 @@ def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def correction(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     """R before (hollow) and after (filled) the correction for gradient correlation, as `equilibrium`."""
     figure, axes = _ratio_axes(tables, tolerance)
@@ -201,7 +200,7 @@ def correction(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
 
 def _ratio_axes(tables: dict[str, pd.DataFrame], tolerance: float):
     """Axes with the layers along x, R along y, a line at 1 and a band of that tolerance."""
-    figure, axes = _axes(size=(8, 3.6))
+    figure, axes = new_axes(size=(8, 3.6))
     axes.axhspan(1 - tolerance, 1 + tolerance, color="black", alpha=0.08, linewidth=0)
     axes.axhline(1, color="black", linewidth=0.8)
     layers = next(iter(tables.values())).index
@@ -217,32 +216,29 @@ def _side_by_side(tables: dict[str, pd.DataFrame]):
         yield np.arange(len(table)) + offset, label, table, form_style(label)
 
 
-def form_style(label: str) -> dict[str, object]:
-    """Marker and colour of a form of SGD, the same in every figure; found by the label's first word."""
+def form_style(form: str) -> dict[str, object]:
+    """Marker and colour of a form of SGD, the same in every figure; raises ValueError for another."""
     markers = dict(zip(("sgd", "heavy-ball", "nesterov"), "osD", strict=True))
-    colours = dict(zip(markers, sns.color_palette("colorblind"), strict=False))
-    form = label.lower().replace(",", " ").split()[0]
     if form not in markers:
-        raise ValueError(
-            f"label={label!r} is of no known form; it must begin with one of {', '.join(markers)}"
-        )
+        raise ValueError(f"form={form!r} is not known; it must be one of {', '.join(markers)}")
+    colours = dict(zip(markers, sns.color_palette("colorblind"), strict=False))
     return {"marker": markers[form], "color": colours[form]}
 
 
-@_styled
+@styled
 def schedule(lr_schedule, epochs: int) -> Figure:
     """The learning rate against the epoch."""
-    figure, axes = _axes(size=(6, 2.6))
+    figure, axes = new_axes(size=(6, 2.6))
     time = np.linspace(0, epochs, 500)
     axes.plot(time, lr_schedule(time), **THEORY)
     axes.set(xlabel="epoch", ylabel="learning rate λ", xlim=(0, epochs), ylim=(0, None))
     return figure
 
 
-@_styled
+@styled
 def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
     """Test accuracy against the epoch, a colour for each label, a line for each of its runs."""
-    figure, axes = _axes(size=(7, 3.6))
+    figure, axes = new_axes(size=(7, 3.6))
     for label, runs in tables.items():
         colour = form_style(label)["color"]
         for i, epochs in enumerate(runs):
@@ -254,11 +250,11 @@ def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def images(rows: dict[str, np.ndarray]) -> Figure:
     """Rows of images with a label each; an image is ``(H, W, 3)`` with values in 0..1."""
     columns = max(len(row) for row in rows.values())
-    figure, axes = _axes(columns, len(rows), (columns, 1.05 * len(rows)), squeeze=False)
+    figure, axes = new_axes(columns, len(rows), (columns, 1.05 * len(rows)), squeeze=False)
     for line, (label, row) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for axis, image in zip(line, row, strict=True):
@@ -267,57 +263,3 @@ def images(rows: dict[str, np.ndarray]) -> Figure:
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
     return figure
-
-
-@_styled
-def network(config: Config, image_size: int) -> Figure:
-    """The network of a config as a diagram, from image to logits, with channels and image sizes."""
-    boxes, skips = _blocks(config, image_size)
-    figure, axes = _axes(size=(10, 2.3))
-    colours = layer_colours([layer for _, _, layer in boxes if layer])
-    for i, (title, detail, layer) in enumerate(boxes):
-        colour = (*colours[layer], 0.35) if layer else "white"
-        axes.add_patch(
-            FancyBboxPatch(
-                (i - 0.4, 0), 0.8, 1, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="black"
-            )
-        )
-        axes.text(i, 0.85, title, ha="center", va="center", fontsize=10, fontweight="bold")
-        axes.text(i, 0.38, detail, ha="center", va="center", fontsize=9)
-        if i:
-            axes.add_patch(_arrow((i - 0.6, 0.5), (i - 0.4, 0.5)))
-    for start, end in skips:
-        axes.plot([start, start, end + 0.5], [1.02, 1.25, 1.25], color="black", linewidth=1)
-        axes.add_patch(_arrow((end + 0.5, 1.26), (end + 0.5, 0.52)))
-    axes.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-0.1, 1.35))
-    axes.axis("off")
-    return figure
-
-
-def _arrow(start, end) -> FancyArrowPatch:
-    return FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=10, shrinkA=0, shrinkB=0)
-
-
-def _blocks(config: Config, size: int):
-    """Boxes ``(title, detail, layer or None)`` in order, and skip connections ``(from, to)``."""
-    kind, branches = parse_architecture(config.architecture)
-    boxes: list[tuple[str, str, str | None]] = [("image", f"3 × {size}²", None)]
-    skips = []
-    channels = config.width
-
-    def conv(layer: str, pool: str = "") -> None:
-        title = layer.rpartition(".")[2]
-        boxes.append((title, f"3×3 conv\nBN, ReLU\n{pool}\n{channels} × {size}²", layer))
-
-    conv("prep")
-    for i in (1, 2, 3):
-        channels, size = channels * 2, size // 2
-        conv(f"layer{i}", "max 2×2")
-        if f"L{i}" in branches and kind == "Residual":
-            skips.append((len(boxes) - 1, len(boxes) + 1))
-            conv(f"layer{i}.res1")
-            conv(f"layer{i}.res2")
-        elif f"L{i}" in branches:
-            conv(f"layer{i}.extra")
-    boxes.append(("classifier", f"max {size}×{size}\nlinear\n× 1/8\n10 logits", CLASSIFIER))
-    return boxes, skips

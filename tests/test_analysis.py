@@ -244,3 +244,21 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
             "peak_last": 12.3,
         }
     )
+
+
+def test_tables_by_form_are_of_that_forms_runs():
+    configs = dict(zip(("sgd", "heavy-ball"), FORMS, strict=False))
+    runs = {f"{f}-seed{i}": off_the_line(replace(c, seed=i)) for f, c in configs.items() for i in (0, 1)}
+    tables = analysis.equilibrium_by_form(runs)
+    assert list(tables) == ["sgd", "heavy-ball"]
+    pd.testing.assert_frame_equal(tables["sgd"], analysis.equilibrium(analysis.of_form(runs, "sgd")))
+    numbers = analysis.form_numbers(tables, 0.15)
+    assert numbers["sgd_high"] == pytest.approx(1.1, rel=1e-3) and numbers["heavy-ball_within"] == 1
+
+
+def test_relaxation_is_of_the_peak():
+    assert analysis.relaxation_numbers(synthetic_run(POST)) == {
+        "lr": 0.4,
+        "relaxation": 125.0,  # 0.1/(4 · 0.4 · 5e-4)
+        "relaxation_epochs": 25.0,
+    }

@@ -1,0 +1,20 @@
+import matplotlib.pyplot as plt
+import pytest
+
+from lib import diagrams, models
+from lib.config import Config
+
+
+@pytest.mark.parametrize("architecture", ["backbone", "Extra:L2", "Residual:L1+L3"])
+def test_the_diagram_has_a_box_for_every_weight(architecture):
+    figure = diagrams.network(Config(architecture=architecture), 32)
+    titles = [t.get_text() for t in figure.axes[0].texts[::2]]  # a title and its details in turn
+    weights = models.probed_weights(models.build(architecture, width=1))
+    assert titles == ["image", *(name.rpartition(".")[2] for name in weights)]
+    assert not plt.get_fignums()
+
+
+def test_the_diagram_has_the_sizes_of_the_posts_network():
+    figure = diagrams.network(Config(architecture="Residual:L1+L3"), 32)
+    text = " ".join(t.get_text() for t in figure.axes[0].texts)
+    assert "64 × 32²" in text and "512 × 4²" in text and "max 4×4" in text
