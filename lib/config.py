@@ -10,7 +10,11 @@ from lib.schedules import PiecewiseLinear
 #: Raised by hand whenever a change of the training code changes what a `Config` means.
 TRAINING_VERSION = 1
 
-DATASETS = ("digits", "cifar10")
+#: Images in an epoch of each data set, known before it is loaded.
+EPOCH_IMAGES = {"digits": 6000, "cifar10": 50_000}
+#: Far above what any machine trains: a slip of the keyboard is to be named, not to fill the memory.
+MOST_WIDTH, MOST_EPOCHS = 1024, 10_000
+MOST_LR = 1e38  # records keep it in single precision
 OPTIMIZERS = ("sgd", "lars")
 LAYERS = ("L1", "L2", "L3")
 ARCHITECTURES = (
@@ -63,17 +67,27 @@ class Config:
     momentum: float = _option(0.9, "momentum ρ, at least 0 and below 1")
     nesterov: bool = _option(False, "Nesterov momentum instead of heavy-ball")
     weight_decay: float = _option(5e-4, "weight decay α, coupled: its term passes through momentum")
+    noise_every: int = _option(
+        0, "measure gradients against batch size at the start and after each so many epochs; 0: never"
+    )
     seed: int = _option(0, "seed of initial weights, order of images and augmentation")
 
     def __post_init__(self):
         for f in fields(self):
             object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name), f.type))
-        _check(self.dataset in DATASETS, self, "dataset", f"one of {', '.join(DATASETS)}")
+        _check(self.dataset in EPOCH_IMAGES, self, "dataset", f"one of {', '.join(EPOCH_IMAGES)}")
         parse_architecture(self.architecture)
         _check(self.optimizer in OPTIMIZERS, self, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
-        for name in ("width", "epochs", "batch_size"):
-            _check(getattr(self, name) >= 1, self, name, "a whole number from 1 up")
-        _check(0 < self.lr < math.inf, self, "lr", "a finite number above 0")
+        for name, most in (("width", MOST_WIDTH), ("epochs", MOST_EPOCHS)):
+            _check(1 <= getattr(self, name) <= most, self, name, f"a whole number from 1 to {most}")
+        images = EPOCH_IMAGES[self.dataset]
+        _check(
+            1 <= self.batch_size <= images,
+            self,
+            "batch_size",
+            f"at least 1 and at most {images}, the images in an epoch of {self.dataset}",
+        )
+        _check(0 < self.lr < MOST_LR, self, "lr", f"above 0 and below {MOST_LR:g}")
         _check(
             0 < self.peak_epoch < self.epochs,
             self,
@@ -91,7 +105,13 @@ class Config:
                 "weight_decay",
                 "above 0 with optimizer='lars', whose rate it sets",
             )
+        _check(self.noise_every >= 0, self, "noise_every", "a whole number from 0 up")
         _check(0 <= self.seed < 2**63, self, "seed", "between 0 and 2**63 - 1")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return EPOCH_IMAGES[self.dataset] // self.batch_size
 
     @property
     def lr_schedule(self) -> PiecewiseLinear:
@@ -121,9 +141,11 @@ class Config:
     def from_json(cls, text: str) -> "Config":
         """The `Config` whose settings `to_json` wrote.
 
-        Raises ValueError on settings that this version does not know.
+        Raises ValueError on what is no JSON object, and on settings that this version does not know.
         """
         settings = json.loads(text)
+        if not isinstance(settings, dict):
+            raise ValueError(f"{text!r} is not an object of settings")
         unknown = sorted(set(settings) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"unknown settings {unknown}; known are {[f.name for f in fields(cls)]}")
@@ -143,6 +165,6 @@ def _typed(name: str, value, kind: type):
             f"{name}={value!r} is of type {type(value).__name__}; it must be of type {kind.__name__}"
         )
     try:
-        return kind(value)
+        return kind(value) if kind is not float else kind(value) + 0.0  # -0.0 and 0.0 must have one key
     except OverflowError:
         raise ValueError(f"{name}={value!r} is not allowed; it must be a finite number") from None

@@ -163,6 +163,10 @@ class Choices:
     flip: Tensor  # (N,) bool
     cutout: Tensor  # (N, 2): top and left of the square of zeros
 
+    def __getitem__(self, index) -> "Choices":
+        """The choices of some of the images."""
+        return Choices(*(getattr(self, f.name)[index] for f in fields(self)))
+
 
 def draw(dataset: Dataset, generator: torch.Generator) -> Choices:
     """Draws an epoch's order and augmentation; every choice is new for each image and epoch."""
@@ -225,8 +229,7 @@ def examples(name: str, images: int = 10, epochs: int = 4, seed: int = 0) -> dic
     for epoch in range(1, epochs + 1):
         choices = draw(dataset, generator)
         shown = [int((choices.image == i).nonzero()[0]) for i in range(images)]
-        few = Choices(*(getattr(choices, f.name)[shown] for f in fields(Choices)))
-        pixels = augment(dataset, few).permute(0, 2, 3, 1) * dataset.std + dataset.mean
+        pixels = augment(dataset, choices[shown]).permute(0, 2, 3, 1) * dataset.std + dataset.mean
         rows[f"epoch {epoch}"] = (pixels / 255).clamp(0, 1).numpy()
     return rows
 

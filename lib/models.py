@@ -1,22 +1,28 @@
 """The ResNet-9 family, built from a name such as ``Residual:L1+L3``."""
 
 from collections import OrderedDict
+from functools import cache
 
+import torch
 from torch import fx, nn
 
 from lib.config import LAYERS, parse_architecture
 
 
-def conv_bn_relu(channels_in: int, channels_out: int) -> nn.Sequential:
-    """3×3 convolution without bias, batch norm, ReLU; keeps height and width."""
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
-            bn=nn.BatchNorm2d(channels_out),
-            # batch norm keeps its input for the backward pass, not its output: ReLU may overwrite it
-            relu=nn.ReLU(inplace=True),
-        )
+def conv_bn_relu(channels_in: int, channels_out: int, pool: bool = False) -> nn.Sequential:
+    """3×3 convolution without bias, batch norm, ReLU, and if asked a max-pool to half height and width.
+
+    ReLU comes last: it commutes with the maximum, and has a quarter of the work behind it.
+    """
+    modules = OrderedDict(
+        conv=nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
+        bn=nn.BatchNorm2d(channels_out),
     )
+    if pool:
+        modules["pool"] = nn.MaxPool2d(2)
+    # neither batch norm nor the pool keeps its output for the backward pass: ReLU may overwrite it
+    modules["relu"] = nn.ReLU(inplace=True)
+    return nn.Sequential(modules)
 
 
 class Residual(nn.Module):
@@ -57,8 +63,7 @@ def build(architecture: str, width: int = 64, classes: int = 10) -> nn.Module:
     net = OrderedDict(prep=conv_bn_relu(3, width))
     for i, name in enumerate(LAYERS):
         channels = width * 2 ** (i + 1)
-        layer = conv_bn_relu(channels // 2, channels)
-        layer.add_module("pool", nn.MaxPool2d(2))
+        layer = conv_bn_relu(channels // 2, channels, pool=True)
         if name in branches and kind == "Residual":
             layer.add_module("residual", Residual(channels))
         elif name in branches:
@@ -66,6 +71,13 @@ def build(architecture: str, width: int = 64, classes: int = 10) -> nn.Module:
         net[f"layer{i + 1}"] = layer
     net["classifier"] = Classifier(8 * width, classes)
     return nn.Sequential(net)
+
+
+def logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The model's logits, float32; on a GPU computed in bfloat16."""
+    # bfloat16 has float32's range: no loss scaling, and weights and optimiser stay float32
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=images.device.type == "cuda"):
+        return model(images).float()
 
 
 def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -79,6 +91,16 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+@cache
+def layer_names(architecture: str) -> tuple[str, ...]:
+    """The names of `probed_weights` of the network of that name.
+
+    Raises ValueError when the name is not of the family.
+    """
+    with torch.device("meta"):  # which neither draws nor stores a number
+        return tuple(probed_weights(build(architecture, width=1)))
 
 
 def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:

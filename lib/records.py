@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_numeric_dtype
 
+from lib import files, gradient_noise, models
 from lib.config import Config
 from lib.probes import QUANTITIES
 from lib.training import Run
@@ -18,6 +20,9 @@ from lib.training import Run
 FORMAT = "1"
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
+#: Squares and losses are not negative; accuracies are fractions.
+NOT_NEGATIVE = (*(q for q in QUANTITIES if q.endswith("norm_sq")), "train_loss", "test_loss")
+FRACTIONS = ("train_accuracy", "test_accuracy")
 
 
 class RecordError(RuntimeError):
@@ -37,21 +42,16 @@ def file_name(name: str, config: Config) -> str:
     return f"{name}-{config.key}.parquet"
 
 
-def check_writable(path: str | os.PathLike) -> None:
-    """Raises OSError when `write` could not write to ``path``: better before a training than after."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=path.parent).close()
-
-
-def write(run: Run, path: str | os.PathLike) -> None:
+def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
     """Writes a run to ``path``, whole or not at all, and replaces what was there.
 
-    Raises OSError when the file cannot be written; an earlier file is then as it was.
+    Of its steps, one in ``every`` is written, and none with ``every=0``. Raises OSError when the
+    file cannot be written; an earlier file is then as it was.
     """
     path = Path(path)
+    kept = run.steps["step"] % every == 0 if every else np.zeros(len(run.steps), bool)
+    run = replace(run, steps=run.steps[kept].reset_index(drop=True))
     _check(run, run.config.key, path)  # what could not be read again is not written
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pandas(run.steps[list(COLUMNS)], preserve_index=False)
     metadata = {
         "format": FORMAT,
@@ -60,28 +60,23 @@ def write(run: Run, path: str | os.PathLike) -> None:
         "epochs": json.dumps(run.epochs.to_dict("list")),
         "provenance": json.dumps(run.provenance),
     }
+    if len(run.noise):
+        metadata["noise"] = json.dumps(run.noise.to_dict("list"))
+    if run.diverged_at is not None:
+        metadata["diverged_at"] = json.dumps(run.diverged_at)
     metadata["digest"] = _digest(metadata, run.steps)
     table = table.replace_schema_metadata(
         table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()}
     )
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                compression_level=19,
-                use_dictionary=["step", "epoch", "layer", "lr"],
-                use_byte_stream_split=list(QUANTITIES),  # exponents beside exponents compress well
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with files.whole(path) as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            compression_level=19,
+            use_dictionary=["step", "epoch", "layer", "lr"],
+            use_byte_stream_split=list(QUANTITIES),  # exponents beside exponents compress well
+        )
 
 
 def read(path: str | os.PathLike) -> Run:
@@ -111,9 +106,11 @@ def read(path: str | os.PathLike) -> Run:
     try:
         run = Run(
             Config.from_json(metadata["run.config"]),
-            table.to_pandas(),
+            _steps(table),
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
+            pd.DataFrame(json.loads(metadata.get("run.noise", "{}")), columns=list(gradient_noise.COLUMNS)),
+            json.loads(metadata.get("run.diverged_at", "null")),
         )
         key, digest = metadata["run.key"], metadata.pop("run.digest")
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -126,6 +123,12 @@ def read(path: str | os.PathLike) -> Run:
     return run
 
 
+def _steps(table: pa.Table) -> pd.DataFrame:
+    steps = table.to_pandas()
+    # a table without rows has lost the type of its categories
+    return steps if len(steps) or "layer" not in steps else steps.astype({"layer": "category"})
+
+
 def _check(run: Run, key: str, path: Path) -> None:
     """Holds a run against its own config and file name."""
     if run.config.key != key:
@@ -136,30 +139,94 @@ def _check(run: Run, key: str, path: Path) -> None:
     stem_key = path.stem.rpartition("-")[2]
     if len(stem_key) == len(key) and set(stem_key) <= set("0123456789abcdef") and stem_key != key:
         raise _refused(path, f"its name says run {stem_key}, it holds run {key}")
-    missing = [c for c in COLUMNS if c not in run.steps]
-    if missing:
-        raise _refused(path, f"columns {missing} are missing")
-    if len(run.epochs) != run.config.epochs:
-        raise _refused(path, f"has {len(run.epochs)} epochs, its config {run.config.epochs}")
-    missing = [c for c in EPOCH_COLUMNS if c not in run.epochs]
-    if missing:
-        raise _refused(path, f"columns {missing} of its epochs are missing")
+    reason = _wrong_columns(run) or _wrong_epochs(run) or _wrong_steps(run) or _wrong_numbers(run)
+    if reason:
+        raise _refused(path, reason)
+
+
+def _wrong_columns(run: Run) -> str | None:
+    for what, table, columns in (
+        ("", run.steps, COLUMNS),
+        (" of its epochs", run.epochs, EPOCH_COLUMNS),
+        (" of its noise", run.noise, gradient_noise.COLUMNS),
+    ):
+        missing = [c for c in columns if c not in table]
+        if missing:
+            return f"columns {missing}{what} are missing"
+        # of one that has rows: without any, a column has lost its type
+        text = [c for c in columns if c != "layer" and len(table) and not is_numeric_dtype(table[c])]
+        if text:
+            return f"columns {text}{what} are not of numbers"
     if not isinstance(run.steps["layer"].dtype, pd.CategoricalDtype):
-        raise _refused(path, "its column layer is not categorical")
-    layers = run.steps["layer"].cat.categories
-    steps = run.steps["step"].nunique()
-    if steps == 0 or steps % run.config.epochs or len(run.steps) != steps * len(layers):
-        raise _refused(
-            path, f"{len(run.steps)} rows are not {len(layers)} layers at each step of whole epochs"
-        )
-    numbers = (run.steps.drop(columns="layer"), run.epochs)
-    if not all(np.isfinite(table.to_numpy(dtype=float)).all() for table in numbers):
-        raise _refused(path, "holds numbers that are not finite")
+        return "its column layer is not categorical"
+    return None
+
+
+def _wrong_epochs(run: Run) -> str | None:
+    """Each epoch of the config, or, of a run that diverged, those before."""
+    epochs, at = run.config.epochs, run.diverged_at
+    if at is not None:
+        steps = epochs * run.config.steps_per_epoch
+        if type(at) is not int or not 0 <= at < steps:
+            return f"diverged_at={at!r} is not one of its {steps} steps"
+        epochs = at // run.config.steps_per_epoch
+    if len(run.epochs) != epochs:
+        return f"has {len(run.epochs)} epochs, its config {epochs}"
+    if run.epochs["epoch"].tolist() != list(range(1, epochs + 1)):
+        return f"its epochs are {run.epochs['epoch'].tolist()} and not 1 to {epochs}"
+    measured = np.unique(run.noise["epoch"].to_numpy(dtype=float)).tolist()
+    every = run.config.noise_every
+    expected = list(range(0, epochs + 1, every)) if every else []
+    if measured != expected:
+        return f"its noise is of the epochs {measured} and not {expected}, with noise_every={every}"
+    return None
+
+
+def _wrong_steps(run: Run) -> str | None:
+    """Each layer of the network at every step of these epochs, or at one in so many; or no step at all."""
+    if run.steps.empty:
+        return None
+    layers = list(run.steps["layer"].cat.categories)
+    network = list(models.layer_names(run.config.architecture))
+    if layers != network:
+        return f"its layers are {layers}, those of {run.config.architecture} are {network}"
+    per_epoch = run.config.steps_per_epoch
+    steps = run.steps["step"].to_numpy()[:: len(layers)]
+    every = steps[1] if len(steps) > 1 else per_epoch * len(run.epochs)  # one step: the first
+    expected = np.repeat(np.arange(0, per_epoch * len(run.epochs), max(every, 1)), len(layers))
+    if not np.array_equal(expected, run.steps["step"]):
+        return f"its {len(run.steps)} rows are not those of {len(layers)} layers at each step of {len(run.epochs)} epochs"
+    codes = run.steps["layer"].cat.codes.to_numpy()
+    if not np.array_equal(codes, np.arange(len(codes)) % len(layers)):
+        return "the layers of a step are not in their order"
+    epoch = (expected + 0.5) / per_epoch
+    if not np.allclose(run.steps["epoch"], epoch, rtol=1e-6):
+        return "its epochs are not those of its steps"
+    # single precision, and an absolute error where λ is close to 0 at the end
+    if not np.allclose(run.steps["lr"], run.config.lr_schedule(epoch), rtol=1e-5, atol=1e-6 * run.config.lr):
+        return "its learning rates are not those of its config"
+    return None
+
+
+def _wrong_numbers(run: Run) -> str | None:
+    layers = list(dict.fromkeys(run.noise["layer"]))
+    if layers and layers != list(models.layer_names(run.config.architecture)):
+        return f"its noise is of the layers {layers}, those of {run.config.architecture} are others"
+    for table in (run.steps[list(QUANTITIES)], run.epochs, run.noise.drop(columns="layer")):
+        for column, values in table.astype(float).items():
+            if not np.isfinite(values).all():
+                return f"its {column} is not finite everywhere"
+            if column in (*NOT_NEGATIVE, *FRACTIONS) and (values < 0).any():
+                return f"its {column} is below 0 somewhere"
+            if column in FRACTIONS and (values > 1).any():
+                return f"its {column} is above 1 somewhere"
+    return None
 
 
 def _digest(metadata: dict[str, str], steps: pd.DataFrame) -> str:
     """A hash of all that a record holds: its metadata as written, and its table."""
-    layers = list(steps["layer"].cat.categories)
+    # a table without rows does not keep its categories
+    layers = list(steps["layer"].cat.categories) if len(steps) else []
     digest = hashlib.sha256(json.dumps([metadata, layers], sort_keys=True).encode())
     for column in COLUMNS:
         values = steps[column].cat.codes if column == "layer" else steps[column]

@@ -1,11 +1,8 @@
 """The one training loop."""
 
-import ctypes
-import platform
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,104 +10,215 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lib import data, models, optimizers, paths, theory
+from lib import data, gradient_noise, machine, models, optimizers, theory
+from lib.checkpoints import Checkpoint, say
 from lib.config import Config
 from lib.probes import QUANTITIES, WeightProbe
 from lib.schedules import per_step
 
 
 class DivergedError(RuntimeError):
-    """The loss of a run became NaN or infinite."""
+    """The loss of a run, or what was measured, became NaN or infinite; ``run`` is what there is of it."""
+
+    def __init__(self, run: "Run"):
+        super().__init__(run)
+        self.run = run
+
+    def __str__(self):
+        return (
+            f"the loss or a weight became infinite or NaN at step {self.run.diverged_at} with {self.run.config}; "
+            "try a smaller lr, or a later peak_epoch"
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: its settings, what was measured, and how it came about.
 
-    ``steps`` has a row for each step and layer, in that order: ``step`` from 0, ``epoch`` (the
+    ``steps`` has a row for each step that is kept and each layer, in that order: ``step`` from 0, ``epoch`` (the
     step's middle, in epochs), ``layer`` (categorical, from input to output), ``lr``, and the
     quantities of `lib.probes.QUANTITIES`. ``epochs`` has a row for each epoch: ``epoch`` from 1,
     ``train_loss``, ``train_accuracy`` (while training, on augmented images), ``test_loss``,
-    ``test_accuracy``; accuracies are fractions.
+    ``test_accuracy``; accuracies are fractions. ``noise`` is the table of `lib.gradient_noise`;
+    it is empty unless the config asks for it. A run that diverged has the epochs before that, none
+    perhaps, and ``diverged_at``, the step at which a number was NaN or infinite.
     """
 
     config: Config
     steps: pd.DataFrame
     epochs: pd.DataFrame
     provenance: dict[str, str | int | float]
+    noise: pd.DataFrame = field(default_factory=gradient_noise.empty)
+    diverged_at: int | None = None
 
     @property
     def test_accuracy(self) -> float:
-        """Fraction of the test images that are right after the last epoch."""
+        """Fraction of the test images that are right after the last epoch.
+
+        Raises DivergedError when the run diverged: it has none, and chance is no measurement.
+        """
+        if self.diverged_at is not None:
+            raise DivergedError(self)
         return float(self.epochs["test_accuracy"].iloc[-1])
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch; raises ValueError when the run keeps none."""
+        if self.steps.empty:
+            raise ValueError(f"{self.config} keeps its epochs only, and no steps")
+        last = self.steps.iloc[-1]
+        return round((last["step"] + 0.5) / last["epoch"])
 
-def train(config: Config, progress: bool = True, title: str = "training") -> Run:
+
+def train(
+    config: Config, progress: bool = True, title: str = "training", checkpoint: Path | None = None
+) -> Run:
     """Trains one network, on the GPU when there is one, and returns all that was measured.
 
-    A bar with that title shows the progress, on a terminal.
+    A bar with that title shows the progress, on a terminal. With ``checkpoint``, a file, the state
+    is kept there now and then, at the end of an epoch; a run that finds one of its own goes on from
+    it. The file stays: who records the run removes it.
 
-    The same config gives the same numbers, on a CPU with the same number of threads bit for bit.
+    The same config gives the same numbers, on a CPU with the same number of threads bit for bit,
+    with stops or without.
 
     Raises
     ------
-    ValueError
-        If the batch is larger than an epoch.
     RuntimeError
         If the data cannot be read.
     DivergedError
-        If the loss becomes NaN or infinite.
+        If the loss, or what is measured, becomes NaN or infinite.
+    OSError
+        If a checkpoint cannot be written.
     """
-    start = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    provenance = _provenance(device)
+    provenance = machine.provenance(device)
     if device.type == "cpu":
-        _keep_freed_memory()
+        machine.keep_freed_memory()
+    training = _Training(config, device)
     dataset = data.load(config.dataset, device)
-    steps_per_epoch = _steps_per_epoch(dataset, config)
-    model = _build(config, device)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    weights = models.probed_weights(model)
-    probe = WeightProbe(list(weights.values()), steps_per_epoch)
-    lrs = per_step(config.lr_schedule, config.epochs, steps_per_epoch).reshape(config.epochs, -1)
-    steppers = _steppers(model, config, lrs)
+    bits_depend_on = {name: provenance[name] for name in ("torch", "device", "threads")}
+    kept = Checkpoint(checkpoint, {"key": config.key} | bits_depend_on)
+    if state := kept.load(title):
+        training.load_state_dict(state)
+        say(f"{title}: goes on after epoch {len(training.epochs)} of {config.epochs}")
 
-    rows, epochs = [], []
-    with tqdm(
-        total=lrs.size, desc=title, unit="step", disable=None if progress else True, leave=False
-    ) as bar:
-        for epoch in range(config.epochs):
-            choices = data.draw(dataset, generator)
-            batches = _batches(data.augment(dataset, choices), choices.label, config.batch_size)
-            rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in steppers]
-            losses, accuracy = _train_epoch(model, rates, probe, batches, bar)
-            del batches  # an epoch of CIFAR-10 is 600 MB: not two at a time
-            rows.append(probe.fetch())
-            _check_finite(losses, rows[-1], epoch * steps_per_epoch, config)
-            epochs.append(
-                (epoch + 1, float(losses.mean(dtype=np.float64)), accuracy, *evaluate(model, dataset))
-            )
-            bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{epochs[-1][-1]:.3f}")
-
-    return Run(
-        config,
-        _steps_table(np.concatenate(rows), list(weights), lrs),
-        pd.DataFrame(epochs, columns=["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]),
-        provenance=provenance | {"seconds": round(time.monotonic() - start, 1)},
-    )
+    steps, done = training.lrs.size, training.lrs.shape[1] * len(training.epochs)
+    shown = None if progress else True
+    with tqdm(total=steps, initial=done, desc=title, unit="step", disable=shown, leave=False) as bar:
+        while training.goes_on:
+            training.epoch(dataset, bar)
+            if training.goes_on:
+                kept.save(training.state_dict)
+    run = training.run(provenance)
+    if run.diverged_at is not None:
+        raise DivergedError(run)
+    return run
 
 
-def _steps_per_epoch(dataset: data.Dataset, config: Config) -> int:
-    steps = dataset.epoch_size // config.batch_size
-    if steps == 0:
-        raise ValueError(
-            f"batch_size={config.batch_size} is larger than an epoch of {config.dataset}; "
-            f"it must be at most {dataset.epoch_size}"
+def outcome(config: Config, **how) -> Run:
+    """The run of `train`, also where it diverged: for a sweep over learning rates that is a result."""
+    try:
+        return train(config, **how)
+    except DivergedError as error:
+        return error.run
+
+
+class _Training:
+    """A run in progress: all that its next step depends on, and what was measured so far."""
+
+    def __init__(self, config: Config, device):
+        self.start, self.resumed = time.monotonic(), 0
+        self.config = config
+        self.model = build(config, device)
+        self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.weights = models.probed_weights(self.model)
+        self.probe = WeightProbe(list(self.weights.values()), config.steps_per_epoch)
+        schedule = per_step(config.lr_schedule, config.epochs, config.steps_per_epoch)
+        self.lrs = schedule.reshape(config.epochs, -1)
+        self.steppers = steppers(self.model, config, self.lrs)
+        self.rows = [np.empty((0, len(self.weights), len(QUANTITIES)), np.float32)]
+        self.epochs, self.noise = [], []
+        self.diverged_at = None
+
+    @property
+    def goes_on(self) -> bool:
+        return len(self.epochs) < self.config.epochs and self.diverged_at is None
+
+    def epoch(self, dataset: data.Dataset, bar) -> None:
+        """Trains for an epoch, and keeps what was measured, or at which step that was not finite."""
+        epoch, steps = len(self.epochs), self.lrs.shape[1]
+        if epoch == 0:
+            self._measure_noise(dataset)
+        rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in self.steppers]
+        choices = data.draw(dataset, self.generator)
+        pairs = batches(data.augment(dataset, choices), choices.label, self.config.batch_size)
+        losses, accuracy = train_epoch(self.model, rates, self.probe, pairs, bar)
+        del pairs  # an epoch of CIFAR-10 is 600 MB: not two at a time
+        rows = self.probe.fetch()
+        # no loss follows the last step: weights that it breaks show in what the probe measured
+        finite = np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))
+        if not finite.all():
+            self.diverged_at = epoch * steps + int(np.argmin(finite))
+            return
+        measured = (float(losses.mean(dtype=np.float64)), accuracy, *evaluate(self.model, dataset))
+        if not np.isfinite(measured).all():  # batch norm's averages can overflow by themselves
+            self.diverged_at = (epoch + 1) * steps - 1
+            return
+        self.rows.append(rows)
+        self.epochs.append((epoch + 1, *measured))
+        self._measure_noise(dataset)
+        bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{measured[-1]:.3f}")
+
+    def _measure_noise(self, dataset: data.Dataset) -> None:
+        epoch, every = len(self.epochs), self.config.noise_every
+        if every and epoch % every == 0:
+            self.noise.append(gradient_noise.measure(self.model, dataset, epoch, self.config.seed))
+
+    def state_dict(self) -> dict:
+        """All of it as tensors, numbers and names."""
+        return {
+            "seconds": time.monotonic() - self.start,
+            "resumed": self.resumed,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.steppers],
+            "generator": self.generator.get_state(),
+            "average": self.probe.average,
+            "rows": torch.from_numpy(np.concatenate(self.rows)),
+            "epochs": self.epochs,
+            "noise": [table.to_dict("list") for table in self.noise],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over what `state_dict` gave for the same config."""
+        self.start -= state["seconds"]
+        self.resumed = state["resumed"] + 1
+        self.model.load_state_dict(state["model"])
+        for (optimizer, _), saved in zip(self.steppers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.generator.set_state(state["generator"])
+        for average, saved in zip(self.probe.average, state["average"], strict=True):
+            average.copy_(saved)
+        self.rows = [state["rows"].numpy()]
+        self.epochs = state["epochs"]
+        self.noise = [pd.DataFrame(table) for table in state["noise"]]
+
+    def run(self, provenance: dict[str, str | int | float]) -> Run:
+        """What was measured."""
+        columns = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+        resumed = {"resumed": self.resumed} if self.resumed else {}
+        return Run(
+            self.config,
+            _steps_table(np.concatenate(self.rows), list(self.weights), self.lrs),
+            pd.DataFrame(self.epochs, columns=columns),
+            provenance | resumed | {"seconds": round(time.monotonic() - self.start, 1)},
+            pd.concat(self.noise, ignore_index=True) if self.noise else gradient_noise.empty(),
+            self.diverged_at,
         )
-    return steps
 
 
-def _build(config: Config, device) -> torch.nn.Module:
+def build(config: Config, device) -> torch.nn.Module:
+    """The network of a run, with the weights that its seed gives it, channels last in memory."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random state alone
         # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
         torch.default_generator.manual_seed(config.seed)
@@ -118,13 +226,13 @@ def _build(config: Config, device) -> torch.nn.Module:
     return model.to(device, memory_format=torch.channels_last)
 
 
-def _batches(images, labels, batch_size):
+def batches(images, labels, batch_size):
     """Pairs of images and labels; a last partial batch is dropped."""
     whole = len(images) - len(images) % batch_size
     return zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True)
 
 
-def _steppers(model, config: Config, lrs: np.ndarray):
+def steppers(model, config: Config, lrs: np.ndarray):
     """Pairs of an optimiser and its learning rate at each step; together they move all weights."""
     settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
     if config.optimizer == "sgd":
@@ -136,8 +244,11 @@ def _steppers(model, config: Config, lrs: np.ndarray):
     return [(lars, lars_lrs), (optimizers.SGD(others, **settings), lrs)]
 
 
-def _train_epoch(model, steppers, probe, batches, bar):
-    """Trains for an epoch without a host synchronisation; losses of its steps, and its accuracy."""
+def train_epoch(model, steppers, probe, batches, bar):
+    """Trains for an epoch without a host synchronisation; losses of its steps, and its accuracy.
+
+    ``steppers`` are as `steppers` returns them, with the rates of this epoch; ``batches`` as `batches` does.
+    """
     model.train()
     losses, right, seen = [], 0, 0
     for step, (images, labels) in enumerate(batches):
@@ -145,9 +256,8 @@ def _train_epoch(model, steppers, probe, batches, bar):
             for group in optimizer.param_groups:
                 group["lr"] = float(lrs[step])
         model.zero_grad()
-        with _autocast(images.device):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
+        logits = models.logits(model, images)
+        loss = F.cross_entropy(logits, labels)
         loss.backward()
         probe.before_step()
         for optimizer, _ in steppers:
@@ -168,63 +278,19 @@ def evaluate(model, dataset: data.Dataset, batch_size: int = 1000) -> tuple[floa
     for images, labels in zip(
         dataset.test_images.split(batch_size), dataset.test_labels.split(batch_size), strict=True
     ):
-        with _autocast(images.device):
-            logits = model(dataset.normalise(images)).float()
+        logits = models.logits(model, dataset.normalise(images))
         loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(dim=1) == labels).sum()
     return float(loss) / len(dataset.test_labels), float(right) / len(dataset.test_labels)
 
 
-def _autocast(device):
-    # bfloat16 has float32's range: no loss scaling, and weights and optimiser stay float32
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep freed memory for the next step instead of giving it back to the system.
-
-    Every step allocates the same large activations; fetching their pages anew from the kernel
-    costs a fifth of the step. Elsewhere than on glibc this does nothing.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)
-
-
-def _check_finite(losses, rows, first_step, config) -> None:
-    # no loss follows the last step: weights that it breaks show in what the probe measured
-    bad = np.flatnonzero(~(np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))))
-    if len(bad):
-        what = "a weight, gradient or update" if np.isfinite(losses[bad[0]]) else "the loss"
-        raise DivergedError(
-            f"{what} became infinite or NaN at step {first_step + bad[0]} with {config}; "
-            "try a smaller lr, or a later peak_epoch"
-        )
-
-
 def _steps_table(rows: np.ndarray, layers: list[str], lrs: np.ndarray) -> pd.DataFrame:
     """Measured rows ``(steps, layers, quantities)`` as a table with a row for each step and layer."""
-    steps = np.arange(lrs.size)
+    steps = np.arange(len(rows))
     table = pd.DataFrame(rows.reshape(-1, len(QUANTITIES)), columns=list(QUANTITIES))
     table.insert(0, "step", np.repeat(steps.astype(np.int32), len(layers)))
     table.insert(1, "epoch", np.repeat(((steps + 0.5) / lrs.shape[1]).astype(np.float32), len(layers)))
-    codes = np.tile(np.arange(len(layers)), lrs.size)
+    codes = np.tile(np.arange(len(layers)), len(steps))
     table.insert(2, "layer", pd.Categorical.from_codes(codes, categories=layers, ordered=True))
-    table.insert(3, "lr", np.repeat(lrs.ravel().astype(np.float32), len(layers)))
+    table.insert(3, "lr", np.repeat(lrs.ravel()[: len(steps)].astype(np.float32), len(layers)))
     return table
-
-
-def _provenance(device) -> dict[str, str | int | float]:
-    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    git = subprocess.run(describe, cwd=paths.ROOT, capture_output=True, text=True)
-    on_gpu = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else "CPU",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "commit": git.stdout.strip() if git.returncode == 0 else "not in a git checkout",
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }

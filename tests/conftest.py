@@ -1,11 +1,13 @@
 """What several test modules share: a synthetic run, and CIFAR-10 where it is there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lib import data, paths
+from lib import config, data, gradient_noise, models, paths
 from lib.config import Config
 from lib.probes import QUANTITIES
 from lib.training import Run
@@ -40,16 +42,43 @@ def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: 
     return Run(config, table, epochs, provenance | {"date": "2000-01-01", "seconds": 1.5})
 
 
+def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run:
+    """A synthetic run with the layers, steps and noise that a record of its config must have."""
+    layers, steps = models.layer_names(config.architecture), config.steps_per_epoch
+    run = synthetic_run(config, layers, steps)
+    epochs = config.epochs if diverged_at is None else diverged_at // steps
+    frozen = range(0, epochs + 1, config.noise_every) if config.noise_every else ()
+    noise = [(epoch, size, layer, 1 / size) for epoch in frozen for size in (32, 64) for layer in layers]
+    return replace(
+        run,
+        steps=run.steps[run.steps["step"] < epochs * steps],
+        epochs=run.epochs[:epochs],
+        noise=pd.DataFrame(noise, columns=list(gradient_noise.COLUMNS)),
+        diverged_at=diverged_at,
+    )
+
+
 def assert_same_run(left: Run, right: Run) -> None:
     """Equal to the last bit, provenance aside."""
-    assert left.config == right.config
+    assert left.config == right.config and left.diverged_at == right.diverged_at
     pd.testing.assert_frame_equal(left.steps, right.steps, check_exact=True)
     pd.testing.assert_frame_equal(left.epochs, right.epochs, check_exact=True)
+    pd.testing.assert_frame_equal(left.noise, right.noise, check_exact=True)
+
+
+def few_images(patch: pytest.MonkeyPatch) -> None:
+    """Makes digits a data set of which an epoch takes no time."""
+    whole = data.load("digits")
+    images = {"train_images": whole.train_images[:160], "train_labels": whole.train_labels[:160]}
+    images |= {"test_images": whole.test_images[:40], "test_labels": whole.test_labels[:40]}
+    few = replace(whole, passes=1, **images)
+    patch.setitem(data.LOADERS, "digits", lambda device: few)
+    patch.setitem(config.EPOCH_IMAGES, "digits", 160)
 
 
 @pytest.fixture
 def run() -> Run:
-    return synthetic_run()
+    return recordable_run()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ OTHERS = {
     "momentum": 0.5,
     "nesterov": True,
     "weight_decay": 1e-3,
+    "noise_every": 8,
     "seed": 1,
 }
 

@@ -8,12 +8,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import TINY, assert_same_run, synthetic_run
+from conftest import TINY, assert_same_run, recordable_run
 
-from lib import records
+from lib import files, models, records
 from lib.config import Config
 from lib.probes import QUANTITIES
 from lib.records import RecordError
+from lib.training import DivergedError
+
+NETWORK = models.layer_names(TINY.architecture)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def assert_refused(path, *reasons):
     ids=["tiny", "odd", "paper"],
 )
 def test_what_is_read_is_what_was_written(tmp_path, config):
-    run = synthetic_run(config)
+    run = recordable_run(config)
     records.write(run, tmp_path / "new" / "folder" / "run.parquet")
     back = records.read(tmp_path / "new" / "folder" / "run.parquet")
     assert_same_run(back, run)
@@ -54,9 +57,61 @@ def test_anyone_can_read_the_columns(path, run):
 
 def test_a_record_is_small(tmp_path):
     """A run at the book's largest scale, of noise that compresses worse than any real one: 8 bytes a number."""
-    run = synthetic_run(Config(), layers=tuple("abcdefghi"), steps_per_epoch=97)
+    run = recordable_run(Config())
     records.write(run, tmp_path / "run.parquet")
     assert os.path.getsize(tmp_path / "run.parquet") < len(run.steps) * 6 * 4
+
+
+@pytest.mark.parametrize("every, rows", [(1, 432), (2, 216), (5, 90), (100, 9), (0, 0)])
+def test_some_or_none_of_the_steps_can_be_kept(path, run, every, rows):
+    records.write(run, path, every)
+    back = records.read(path)
+    assert len(back.steps) == rows and list(back.steps) == list(run.steps)
+    if every:
+        kept = run.steps[run.steps["step"] % every == 0].reset_index(drop=True)
+        pd.testing.assert_frame_equal(back.steps, kept, check_exact=True)
+        assert back.steps_per_epoch == run.steps_per_epoch == 12
+    else:
+        with pytest.raises(ValueError, match="keeps its epochs only"):
+            back.steps_per_epoch  # noqa: B018
+    assert back.epochs.equals(run.epochs)
+    records.write(back, path)  # and what was read can be written and read again
+    pd.testing.assert_frame_equal(records.read(path).steps, back.steps, check_categorical=False)
+
+
+def test_measured_noise_is_kept(tmp_path):
+    noisy = recordable_run(replace(TINY, noise_every=2))
+    records.write(noisy, tmp_path / "noisy.parquet", every=0)
+    kept = records.read(tmp_path / "noisy.parquet").noise
+    assert len(kept) == 3 * 2 * 9
+    pd.testing.assert_frame_equal(kept, noisy.noise, check_exact=True)
+    none = replace(noisy, noise=noisy.noise[:0])
+    with pytest.raises(
+        RecordError, match=r"noise is of the epochs \[\] and not \[0, 2, 4\], with noise_every=2"
+    ):
+        records.write(none, tmp_path / "none.parquet")
+    for change, reason in [({"grad_norm_sq": 1.0}, "damaged"), ({"layer": "prep"}, "noise is of the layers")]:
+        rewritten(tmp_path / "noisy.parquet", noise=json.dumps(noisy.noise.assign(**change).to_dict("list")))
+        assert_refused(tmp_path / "noisy.parquet", reason)
+
+
+@pytest.mark.parametrize("at, epochs", [(0, 0), (11, 0), (12, 1), (40, 3), (47, 3)])
+@pytest.mark.parametrize("every", [0, 1])
+def test_a_run_that_diverged_is_kept_with_the_epochs_before(tmp_path, at, epochs, every):
+    run = recordable_run(replace(TINY, noise_every=2), diverged_at=at)
+    records.write(run, tmp_path / "diverged.parquet", every=every)
+    back = records.read(tmp_path / "diverged.parquet")
+    assert back.diverged_at == at and len(back.epochs) == epochs
+    assert len(back.steps) == every * epochs * 12 * 9
+    assert back.epochs.to_dict("list") == run.epochs.to_dict("list")
+    assert back.noise.equals(run.noise)
+    with pytest.raises(DivergedError, match=f"at step {at} with Config.*try a smaller lr"):
+        back.test_accuracy  # noqa: B018
+    for wrong in ("48", "-1", "true", "1.5", '"1"', str(at + 12)):
+        rewritten(tmp_path / "diverged.parquet", diverged_at=wrong)
+        assert_refused(
+            tmp_path / "diverged.parquet", "diverged_at" if wrong != str(at + 12) or at > 35 else "epochs"
+        )
 
 
 def rewritten(path, change=lambda table: table, **metadata):
@@ -74,11 +129,20 @@ def test_writing_again_with_nothing_changed_is_no_damage(path, run):
     assert_same_run(records.read(path), run)
 
 
-def set_nan(column):
+def set_to(column, value):
     def change(table):
         values = table[column].to_numpy().copy()
-        values[7] = np.nan
+        values[7] = value
         return table.set_column(table.schema.get_field_index(column), column, pa.array(values))
+
+    return change
+
+
+def with_layers(order=lambda codes: codes, names=NETWORK):
+    def change(table):
+        codes = order(np.arange(len(table)) % 9).astype(np.int8)
+        layer = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(names)), ordered=True)
+        return table.set_column(2, "layer", layer)
 
     return change
 
@@ -87,10 +151,20 @@ def set_nan(column):
     "change, reason",
     [
         *((lambda t, c=c: t.drop_columns([c]), c) for c in records.COLUMNS),
-        *((set_nan(c), "not finite") for c in ("lr", "epoch", *QUANTITIES)),
-        (lambda t: t.slice(0, 0), "rows"),
+        *((set_to(c, value), f"its {c} is not finite") for c in QUANTITIES for value in (np.nan, np.inf)),
+        *((set_to(c, -1), f"its {c} is below 0") for c in QUANTITIES if c.endswith("norm_sq")),
+        (set_to("lr", np.nan), "learning rates"),
+        (set_to("lr", 0.5), "its learning rates are not those of its config"),
+        (set_to("epoch", np.nan), "its epochs are not those of its steps"),
+        (set_to("epoch", 0.05), "its epochs are not those of its steps"),
+        (set_to("step", 1), "rows"),
+        (with_layers(lambda codes: codes[::-1]), "not in their order"),
+        (with_layers(names="abcdefghi"), "its layers are ['a', 'b'"),
+        (with_layers(names=models.layer_names("Residual:L1+L2")), "those of Residual:L1+L3 are ['prep'"),
+        (lambda t: t.set_column(4, t.column_names[4], t.column(4).cast(pa.string())), "not of numbers"),
+        (lambda t: t.slice(0, 0), "damaged"),
         (lambda t: t.slice(1), "rows"),
-        (lambda t: t.slice(0, 45), "rows"),  # the last epoch is cut off
+        (lambda t: t.slice(0, 324), "rows"),  # the last epoch is cut off
         (lambda t: pa.concat_tables([t, t]), "rows"),
         (lambda t: t.set_column(2, "layer", t["layer"].cast(pa.string())), "layer"),
     ],
@@ -126,10 +200,23 @@ def test_an_epoch_is_missing(path, run):
     assert_refused(path, "has 3 epochs")
 
 
-def test_numbers_of_epochs_that_are_not_finite(path, run):
-    epochs = run.epochs.assign(test_loss=[1.0, 2.0, np.nan, 4.0])
-    rewritten(path, epochs=json.dumps(epochs.to_dict("list")))
-    assert_refused(path, "not finite")
+@pytest.mark.parametrize(
+    "column, value, reason",
+    [
+        ("test_loss", np.nan, "test_loss is not finite"),
+        ("train_loss", -1.0, "train_loss is below 0"),
+        ("test_accuracy", -0.1, "test_accuracy is below 0"),
+        ("train_accuracy", 1.5, "train_accuracy is above 1"),
+        ("epoch", 5, "its epochs are [1, 2, 5, 4] and not 1 to 4"),
+        ("test_loss", "low", "['test_loss'] of its epochs are not of numbers"),
+        ("test_loss", None, "test_loss"),
+    ],
+)
+def test_epochs_that_are_not_those_of_a_run(path, run, column, value, reason):
+    values = run.epochs.to_dict("list")
+    values[column][2] = value
+    rewritten(path, epochs=json.dumps(values))
+    assert_refused(path, reason)
 
 
 @pytest.mark.parametrize("what", ["a missing file", "nothing", "text", "the start of a record", "a folder"])
@@ -187,7 +274,7 @@ def test_a_name_of_ones_own_is_no_other_run(path, run, name):
 
 
 def test_a_run_that_cannot_be_read_is_not_written(path, run):
-    bad = synthetic_run()
+    bad = recordable_run()
     bad.steps.loc[3, "grad_norm_sq"] = np.inf
     with pytest.raises(RecordError, match="not finite"):
         records.write(bad, path)
@@ -208,7 +295,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, run, monkeyp
 
 
 def test_a_record_replaces_an_older_one_and_is_readable_by_all(path):
-    newer = replace(synthetic_run(), provenance={"device": "another"})
+    newer = replace(recordable_run(), provenance={"device": "another"})
     records.write(newer, path)
     assert records.read(path).provenance == {"device": "another"}
     assert os.listdir(path.parent) == [path.name]
@@ -216,8 +303,8 @@ def test_a_record_replaces_an_older_one_and_is_readable_by_all(path):
 
 
 def test_where_nothing_can_be_written_is_said_before_training(tmp_path):
-    records.check_writable(tmp_path / "new" / "run.parquet")
+    files.check_writable(tmp_path / "new" / "run.parquet")
     assert not any(p.is_file() for p in tmp_path.rglob("*"))
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        records.check_writable(Path(tmp_path / "file" / "run.parquet"))
+        files.check_writable(Path(tmp_path / "file" / "run.parquet"))

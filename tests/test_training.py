@@ -1,13 +1,15 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import assert_same_run
 from torch.nn import functional as F
 
-from lib import data, experiments, models
-from lib.config import Config
+from lib import data, experiments, gradient_noise, models, records, training
+from lib.config import EPOCH_IMAGES, Config
 from lib.optimizers import SGD
 from lib.probes import QUANTITIES
 from lib.schedules import per_step
@@ -58,7 +60,7 @@ def test_the_table_of_steps(short):
 def test_the_table_of_epochs_and_provenance(short):
     assert list(short.epochs) == ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
     assert short.epochs["epoch"].tolist() == [1, 2]
-    assert short.epochs[["train_accuracy", "test_accuracy"]].stack().between(0, 1).all()
+    assert short.epochs[["train_accuracy", "test_accuracy"]].apply(lambda a: a.between(0, 1)).all(axis=None)
     assert short.test_accuracy == short.epochs["test_accuracy"].iloc[1]
     assert short.provenance["torch"] == torch.__version__
     assert short.provenance["threads"] == torch.get_num_threads()
@@ -127,6 +129,13 @@ def test_rows_belong_to_their_steps_and_layers():
     )
 
 
+@pytest.mark.parametrize("name", EPOCH_IMAGES)
+def test_an_epoch_has_as_many_images_as_was_known_before(name):
+    if not data.at_hand(name):
+        pytest.skip(f"needs {name}, and it is not there")
+    assert data.load(name).epoch_size == EPOCH_IMAGES[name]
+
+
 def test_a_batch_larger_than_an_epoch_is_named():
     with pytest.raises(ValueError, match="batch_size=6001 .* at most 6000"):
         train(replace(SHORT, batch_size=6001), progress=False)
@@ -138,15 +147,51 @@ def test_a_batch_as_large_as_an_epoch_is_one_step():
 
 
 def test_divergence_is_an_error_that_says_where_and_with_what():
-    with pytest.raises(DivergedError, match=r"at step [01] with Config\(.*lr=1e\+30.*try a smaller lr"):
+    with pytest.raises(
+        DivergedError, match=r"at step [01] with Config\(.*lr=1e\+30.*try a smaller lr"
+    ) as error:
         train(replace(SHORT, lr=1e30), progress=False)
+    run = error.value.run
+    assert run.diverged_at in (0, 1) and run.epochs.empty and run.steps.empty
+    again = pickle.loads(pickle.dumps(error.value))  # as it comes from another process
+    assert str(again) == str(error.value) and again.run.diverged_at == run.diverged_at
 
 
 def test_divergence_at_the_last_step_is_an_error_too():
     """No loss follows the last step: the weights it breaks show in what was measured."""
-    config = replace(SHORT, epochs=1, peak_epoch=0.5, lr=1e38, batch_size=6000, weight_decay=1.0)
+    config = replace(SHORT, epochs=1, peak_epoch=0.5, lr=9e37, batch_size=6000, weight_decay=1.0)
     with pytest.raises(DivergedError):
         train(config, progress=False)
+
+
+def test_a_run_that_diverges_keeps_the_epochs_before(tmp_path, monkeypatch):
+    """Broken in its third epoch, it has the first two as a run that nobody broke."""
+    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (2048,))
+    config = replace(SHORT, epochs=4, noise_every=2)
+    whole = train(config, progress=False)
+    entropy, calls = F.cross_entropy, []
+
+    def breaking(*args, **kwargs):
+        loss = entropy(*args, **kwargs)
+        trains = torch.is_grad_enabled() and args[0].requires_grad and len(args[0]) == 700
+        calls.extend([1] * trains)
+        return loss * float("nan") if trains and len(calls) == 2 * STEPS + 6 else loss
+
+    monkeypatch.setattr(training.F, "cross_entropy", breaking)
+    run = training.outcome(config, progress=False)
+    assert run.diverged_at == 2 * STEPS + 5
+    kept = whole.steps[whole.steps["step"] < 2 * STEPS]
+    pd.testing.assert_frame_equal(run.steps, kept, check_exact=True)
+    pd.testing.assert_frame_equal(run.epochs, whole.epochs[:2], check_exact=True)
+    assert run.noise.equals(whole.noise[whole.noise["epoch"] <= 2])
+    records.write(run, tmp_path / "run.parquet")
+    assert_same_run(records.read(tmp_path / "run.parquet"), run)
+
+
+def test_a_test_loss_that_is_not_finite_is_divergence(monkeypatch):
+    monkeypatch.setattr(training, "evaluate", lambda *_: (float("inf"), 0.1))
+    run = training.outcome(SHORT, progress=False)
+    assert run.diverged_at == STEPS - 1 and run.epochs.empty
 
 
 def test_evaluate_is_the_mean_over_images_whatever_the_batches():
