@@ -1,26 +1,40 @@
+import _thread
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from conftest import TINY, assert_same_run, synthetic_run
+from conftest import TINY, assert_same_run, recordable_run
+from distributed import Client
 
-from lib import experiments, records, runner
+from lib import cluster as cluster_module
+from lib import config, experiments, records, runner, training
 from lib.training import DivergedError
 
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]
 
 
-def tiny(base, seeds=2):
+def tiny(scale, seeds=2):
     """Four runs that take no time to train."""
+    base = experiments.base(scale)
     forms = {"sgd": replace(base, momentum=0.0), "nesterov": replace(base, nesterov=True)}
     return {f"{form}-seed{seed}": replace(c, seed=seed) for seed in range(seeds) for form, c in forms.items()}
 
 
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
-    small = replace(TINY, epochs=1, peak_epoch=0.5, batch_size=3000)
+    small = replace(TINY, epochs=2, peak_epoch=0.5, batch_size=1500)
     monkeypatch.setattr(experiments, "SCALES", {"demo": small})
-    monkeypatch.setattr(experiments, "SEEDS", {"demo": 2})
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": tiny, "other": tiny})
 
 
@@ -31,9 +45,9 @@ def trained(monkeypatch):
 
     def train(config, **_):
         configs.append(config)
-        return synthetic_run(config)
+        return recordable_run(config)
 
-    monkeypatch.setattr(runner, "train", train)
+    monkeypatch.setattr(training, "train", train)
     return configs
 
 
@@ -53,7 +67,7 @@ def test_runs_are_trained_recorded_and_reported_in_order(trained, records_in):
     files = {p.relative_to(records_in).as_posix() for p in records_in.rglob("*") if p.is_file()}
     assert files == {f"demo/tiny/{name}-{config.key}.parquet" for name, config in configs.items()}
     for name, found in runner.recorded("tiny", "demo").items():
-        assert_same_run(found, synthetic_run(configs[name]))
+        assert_same_run(found, recordable_run(configs[name]))
     assert list(runner.recorded("tiny", "demo")) == NAMES
 
 
@@ -79,21 +93,43 @@ def test_several_experiments_are_run_one_after_the_other(trained):
     assert [line.split()[0] for line in lines] == ["other"] * 4 + ["tiny"] * 4
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt, DivergedError])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError])
 def test_what_was_trained_before_a_stop_is_kept(trained, monkeypatch, failure):
     def train(config, **_):
         if len(trained) == 2:
             raise failure
         trained.append(config)
-        return synthetic_run(config)
+        return recordable_run(config)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(runner, "train", train)
+        stopping.setattr(training, "train", train)
         with pytest.raises(failure):
             run(["tiny"], "demo")
     assert list(runner.recorded("tiny", "demo")) == NAMES[:2]
     run(["tiny"], "demo")  # goes on where it was stopped
     assert trained == list(experiments.configs("tiny", "demo").values())
+
+
+def test_a_run_that_diverges_is_recorded_and_the_others_go_on(trained, monkeypatch):
+    def train(config, **_):
+        trained.append(config)
+        if config.nesterov:
+            raise DivergedError(recordable_run(config, diverged_at=5))
+        return recordable_run(config)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(experiments, "MAY_DIVERGE", ("tiny",))
+    lines = run(["tiny"], "demo")
+    assert len(trained) == 4
+    assert "tiny nesterov-seed0: recorded as diverged, the loss or a weight" in lines[1]
+    assert "at step 5 with Config(" in lines[1] and "try a smaller lr" in lines[1]
+    assert run(["tiny"], "demo")[1] == "tiny nesterov-seed0: recorded already, diverged at step 5"
+    found = runner.recorded("tiny", "demo")
+    assert [r.diverged_at for r in found.values()] == [None, 5, None, 5]
+    # where it is an accident, nothing is made of the others
+    monkeypatch.setattr(experiments, "MAY_DIVERGE", ())
+    with pytest.raises(DivergedError, match="at step 5 with Config"):
+        runner.recorded("tiny", "demo")
 
 
 def test_a_damaged_record_is_an_error_and_stays(trained):
@@ -130,9 +166,7 @@ def test_an_unknown_name_is_an_error_before_anything_is_trained(trained, names, 
 def test_jobs_give_the_records_of_one_process(monkeypatch):
     """Two runs, really trained, here and in two processes."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # it would give one thread, too
-    monkeypatch.setitem(
-        experiments.EXPERIMENTS, "tiny", lambda base, seeds: dict(list(tiny(base).items())[:2])
-    )
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", lambda scale: dict(list(tiny(scale).items())[:2]))
     run(["tiny"], "demo")
     alone = runner.recorded("tiny", "demo")
     lines = run(["tiny"], "demo", retrain=True, jobs=2)
@@ -144,16 +178,229 @@ def test_jobs_give_the_records_of_one_process(monkeypatch):
 
 
 def test_a_failing_job_is_an_error_and_what_was_done_is_kept(trained, monkeypatch):
-    def train(config, **_):
-        if config == failing:
-            raise DivergedError("the loss became nan")
-        return synthetic_run(config)
+    started, fails = [], threading.Event()
 
-    failing = experiments.configs("tiny", "demo")[NAMES[2]]
-    monkeypatch.setattr(runner, "train", train)
-    # one thread stands in for processes, which would not see the replaced training
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
-    with pytest.raises(DivergedError):
+    def train(config, **_):
+        started.append(config)
+        if config == failing:
+            fails.set()
+        assert fails.wait(60)
+        if config == failing:
+            raise MemoryError
+        return recordable_run(config)
+
+    failing = experiments.configs("tiny", "demo")[NAMES[1]]
+    monkeypatch.setattr(training, "train", train)
+    # threads stand in for processes, which would not see the replaced training
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda jobs, *_: ThreadPoolExecutor(jobs))
+    with pytest.raises(MemoryError):
         run(["tiny"], "demo", jobs=2)
     done = runner.recorded("tiny", "demo")
-    assert set(NAMES[:2]) <= set(done) <= set(NAMES) - {NAMES[2]}
+    configs = experiments.configs("tiny", "demo")
+    assert {configs[name] for name in done} == set(started) - {failing}
+    assert 1 <= len(done) < 3  # none was started after the failure was known
+
+
+def test_a_record_keeps_the_steps_that_its_experiment_needs(trained, monkeypatch):
+    monkeypatch.setattr(experiments, "steps_kept", lambda experiment, config: 2 * (experiment == "tiny"))
+    run(["tiny", "other"], "demo")
+    assert set(runner.recorded("tiny", "demo")[NAMES[0]].steps["step"]) == {0, 2, 4, 6}
+    assert runner.recorded("other", "demo")[NAMES[0]].steps.empty
+
+
+# What a worker loads: a training that takes no time, is counted, and can be held back.
+WORKER = """
+import os, sys, time, torch
+from dataclasses import replace
+sys.path.insert(0, {tests!r})
+from conftest import recordable_run
+from lib import training
+
+def train(config, **_):
+    with open({folder!r} + "/trained", "a") as file:
+        file.write(f"{{config.key}} {{os.getpid()}}\\n")
+    while os.path.exists({folder!r} + "/hold-" + config.key):
+        time.sleep(0.05)
+    run = recordable_run(config)
+    return replace(run, provenance=run.provenance | {{"threads": torch.get_num_threads()}})
+
+training.train = train
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A Dask scheduler and two workers, of one and of two threads, as a reader starts them."""
+    folder = tmp_path_factory.mktemp("cluster")
+    preload = folder / "preload.py"
+    preload.write_text(WORKER.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    at = ["--scheduler-file", folder / "scheduler.json", "--no-dashboard"]
+    commands = [["scheduler", *at, "--host", "127.0.0.1", "--port", "0"]]
+    for threads in (1, 2):
+        threads = ["--nthreads", str(threads), "--no-nanny", "--local-directory", folder]
+        commands.append(["worker", *at, *threads, "--preload", preload])
+    with (folder / "log").open("w") as log, ExitStack() as stack:
+        processes = []
+        for command in commands:
+            command = [sys.executable, "-m", "dask", *command]
+            process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
+            stack.callback(process.kill)
+            processes.append(process)
+        wait_for(lambda: (folder / "log").read_text().count("Registered to") == 2)
+        yield Cluster(folder, *processes)
+
+
+class Cluster:
+    def __init__(self, folder, scheduler, one_thread, two_threads):
+        self.folder, self.scheduler = folder, scheduler
+        self.address = json.loads((folder / "scheduler.json").read_text())["address"]
+        self.threads = {one_thread.pid: 1, two_threads.pid: 2}
+
+    def trained(self, key=None):
+        """Pairs of a run's key and the worker's process that trained it, in order."""
+        log = self.folder / "trained"
+        pairs = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+        return [(k, int(pid)) for k, pid in pairs if key in (None, k)]
+
+    @contextmanager
+    def holding(self, *keys):
+        """Meanwhile, trainings of these runs do not end."""
+        for key in keys:
+            (self.folder / f"hold-{key}").touch()
+        try:
+            yield
+        finally:
+            self.let_go(*keys)
+
+    def let_go(self, *keys):
+        for key in keys:
+            (self.folder / f"hold-{key}").unlink(missing_ok=True)
+
+    @contextmanager
+    def client(self):
+        with Client(self.address, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def meanwhile(action):
+    """Does something in a thread, and fails when that does."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(action)
+        yield
+    future.result()
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def keys(monkeypatch, request):
+    """Keys of four runs that are no other test's, in order."""
+    lr = 0.1 + len(request.node.name) / 1000
+    monkeypatch.setitem(experiments.SCALES, "demo", replace(experiments.SCALES["demo"], lr=lr))
+    return [config.key for config in experiments.configs("tiny", "demo").values()]
+
+
+def test_a_cluster_trains_each_run_once_with_the_threads_of_the_worker(cluster, keys):
+    lines = run(["tiny"], "demo", scheduler=cluster.address)
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(f"tiny {name}" for name in NAMES)
+    workers = dict(pair for key in keys for pair in cluster.trained(key))
+    assert [key for key in keys for _ in cluster.trained(key)] == keys
+    for found in runner.recorded("tiny", "demo").values():
+        assert_same_run(found, recordable_run(found.config))
+        assert found.provenance["threads"] == cluster.threads[workers[found.config.key]]
+    assert len(runner.recorded("tiny", "demo")) == 4
+
+
+def test_workers_of_another_version_train_nothing(cluster, keys, monkeypatch):
+    monkeypatch.setattr(config, "TRAINING_VERSION", config.TRAINING_VERSION + 1)
+    with pytest.raises(RuntimeError, match="another version of the training code"):
+        run(["tiny"], "demo", scheduler=cluster.address)
+    assert (
+        not {config.key for config in experiments.configs("tiny", "demo").values()}
+        & dict(cluster.trained()).keys()
+    )
+    with pytest.raises(records.NotRecordedError):
+        runner.recorded("tiny", "demo")
+
+
+def test_an_interrupt_takes_the_runs_from_the_cluster(cluster, keys):
+    def interrupt():
+        wait_for(lambda: any(cluster.trained(key) for key in keys))
+        _thread.interrupt_main()
+
+    with cluster.holding(*keys):
+        with meanwhile(interrupt), pytest.raises(KeyboardInterrupt):
+            run(["tiny"], "demo", scheduler=cluster.address)
+        with cluster.client() as client:
+            wait_for(lambda: not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+
+
+def kill_the_worker_of(cluster, key):
+    """Waits until a worker trains this run and all that it trained before is recorded, and kills it."""
+    wait_for(lambda: cluster.trained(key))
+    ((_, pid),) = cluster.trained(key)
+    before = [k for k, p in cluster.trained() if p == pid and k != key]
+    configs = experiments.configs("tiny", "demo").items()
+    paths = [runner.record_path("tiny", "demo", name, c) for name, c in configs if c.key in before]
+    wait_for(lambda: all(path.exists() for path in paths))
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_costs_its_current_run_only(cluster, keys):
+    def kill():
+        kill_the_worker_of(cluster, keys[-1])
+        cluster.let_go(keys[-1])
+
+    with cluster.holding(keys[-1]), meanwhile(kill):
+        run(["tiny"], "demo", scheduler=cluster.address)
+    assert list(runner.recorded("tiny", "demo")) == NAMES
+    assert Counter(key for key, _ in cluster.trained() if key in keys) == Counter([*keys, keys[-1]])
+    (_, killed), (_, other) = cluster.trained(keys[-1])
+    assert killed != other
+
+
+def test_a_run_whose_workers_die_is_given_up(cluster, keys):
+    def allow(failures):
+        with cluster.client() as client:
+            client.run_on_scheduler(
+                lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", failures)
+            )
+
+    allow(0)
+    with cluster.holding(*keys), meanwhile(lambda: kill_the_worker_of(cluster, keys[0])):
+        with pytest.raises(RuntimeError, match="given up, 1 workers died while they trained it"):
+            run(["tiny"], "demo", scheduler=cluster.address)
+
+
+def test_a_scheduler_that_goes_away_is_said(cluster, keys):
+    def kill():
+        wait_for(lambda: lines)
+        cluster.scheduler.kill()
+
+    lines = []
+    with meanwhile(kill), pytest.raises(RuntimeError, match=f"the scheduler at {cluster.address} is gone"):
+        runner.run(["tiny"], "demo", scheduler=cluster.address, report=lines.append)
+    assert lines == [f"no worker is connected to {cluster.address} yet; the runs wait for one"]
+
+
+def test_where_no_scheduler_answers(monkeypatch):
+    monkeypatch.setattr(cluster_module, "CONNECT_TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        for address in (f"tcp://127.0.0.1:{port}", "tcp://127.0.0.1:1", "tcp://127.0.0.1", "nohost"):
+            with pytest.raises(RuntimeError, match=f"no Dask scheduler answers at '{address}'"):
+                run(["tiny"], "demo", scheduler=address)
+
+
+def test_a_cluster_needs_a_package_and_no_jobs(monkeypatch):
+    with pytest.raises(ValueError, match="jobs=2 is not allowed with a scheduler"):
+        run(["tiny"], "demo", jobs=2, scheduler="tcp://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RuntimeError, match="pip install -e .\\[cluster\\]"):
+        run(["tiny"], "demo", scheduler="tcp://127.0.0.1:1")

@@ -1,0 +1,538 @@
+"""Stopped at any moment, on a full disk, beside another process: nothing is lost, and nothing believed
+that should not be."""
+
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import assert_same_run, few_images, recordable_run
+
+from lib import __main__ as command_line
+from lib import (
+    checkpoints,
+    data,
+    experiments,
+    gradient_noise,
+    locks,
+    machine,
+    paths,
+    records,
+    runner,
+    training,
+)
+from lib.config import Config
+from lib.locks import Lock
+from lib.training import train
+
+# four epochs of four steps
+SHORT = Config(dataset="digits", width=1, epochs=4, peak_epoch=1, batch_size=1500)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The run of `SHORT` that nobody stopped."""
+    return train(SHORT, progress=False)
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """Where checkpoints are kept, one at the end of every epoch."""
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    return tmp_path / "run.parquet.checkpoint"
+
+
+class Killed(BaseException):
+    pass
+
+
+def stopped(config, path, after=2):
+    """Trains until the checkpoint of that epoch is written, and no further."""
+    save, saved = checkpoints.Checkpoint.save, []
+
+    def save_and_stop(self, state):
+        save(self, state)
+        saved.append(self.path)
+        if len(saved) == after:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints.Checkpoint, "save", save_and_stop)
+        train(config, progress=False, checkpoint=path)
+    assert path.exists()
+
+
+FORMS = {
+    "heavy-ball": {},
+    "plain": {"momentum": 0.0, "lr": 4.0},
+    "nesterov": {"nesterov": True},
+    "lars": {"optimizer": "lars"},
+    "noise": {"noise_every": 2},
+}
+
+
+@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(path, monkeypatch, capfd, form, after):
+    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (2048,))
+    config = replace(SHORT, **FORMS[form])
+    stopped(config, path, after)
+    run = train(config, progress=False, title="sgd", checkpoint=path)
+    assert f"sgd: goes on after epoch {after} of 4\n" in capfd.readouterr().err
+    assert_same_run(run, train(config, progress=False))
+    assert run.provenance["resumed"] == 1
+
+
+def test_a_run_can_be_stopped_more_than_once(path, whole):
+    for _ in range(3):  # each goes on from the one before
+        stopped(SHORT, path, after=1)
+    run = train(SHORT, progress=False, checkpoint=path)
+    assert_same_run(run, whole)
+    assert run.provenance["resumed"] == 3
+
+
+def test_the_seconds_of_all_its_parts_are_counted(path, whole, monkeypatch):
+    now = iter(range(0, 10_000, 10))  # a clock on which every look takes ten seconds
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(now))
+    stopped(SHORT, path, after=3)
+    first = checkpoints._read(path)[1]["seconds"]
+    assert train(SHORT, progress=False, checkpoint=path).provenance["seconds"] > first > 0
+
+
+def test_a_short_run_writes_no_checkpoint(tmp_path, whole, monkeypatch):
+    assert checkpoints.SECONDS >= 10
+    run = train(SHORT, progress=False, checkpoint=tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+    assert_same_run(run, whole)
+
+
+class Evil:
+    def __reduce__(self):
+        return (open, ("evil", "w"))
+
+
+def signed(content: bytes) -> bytes:
+    return checkpoints.DIGEST(content).digest() + content
+
+
+def test_what_is_not_the_official_cifar10_is_never_unpickled(tmp_path, monkeypatch):
+    """Its files are pickles, which can do anything when they are opened."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    with pytest.raises(RuntimeError, match="missing or altered"):
+        data.load("cifar10")
+    assert not (tmp_path / "evil").exists()
+    pickle.loads(pickle.dumps(Evil())).close()  # the control
+    assert (tmp_path / "evil").exists()
+
+
+DAMAGE = {
+    "flipped bit": lambda c: c[:5000] + bytes([c[5000] ^ 1]) + c[5001:],
+    "flipped bit of the sum": lambda c: bytes([c[0] ^ 1]) + c[1:],
+    "cut off": lambda c: c[:-1],
+    "nothing": lambda c: b"",
+    "text": lambda c: b"text",
+    "a pickle": lambda c: signed(pickle.dumps(Evil())),
+    "another file of torch": lambda c: signed(pickle.dumps({"weights": [1, 2]})),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_discarded_in_words(path, whole, capfd, monkeypatch, tmp_path, damage):
+    monkeypatch.chdir(tmp_path)
+    stopped(SHORT, path)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    run = train(SHORT, progress=False, title="sgd", checkpoint=path)
+    line = capfd.readouterr().err.splitlines()[0]
+    assert line.startswith(f"sgd: the checkpoint {path} is discarded, ")
+    assert line.endswith("the run starts anew") and ("damaged" in line or "not one" in line)
+    assert_same_run(run, whole)
+    assert "resumed" not in run.provenance and not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("what, value", [("torch", "1.0"), ("device", "GPU"), ("threads", 64), ("key", None)])
+def test_a_checkpoint_that_would_give_other_numbers_is_discarded_in_words(
+    path, whole, capfd, monkeypatch, what, value
+):
+    if what == "key":
+        stopped(replace(SHORT, seed=1), path)
+    else:
+        provenance = machine.provenance
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(machine, "provenance", lambda device: provenance(device) | {what: value})
+            stopped(SHORT, path)
+    run = train(SHORT, progress=False, title="sgd", checkpoint=path)
+    line = capfd.readouterr().err.splitlines()[0]
+    assert f"{path} is discarded, made with {what} " in line and "and not " in line
+    assert_same_run(run, whole)
+
+
+def test_a_run_that_diverges_after_a_checkpoint(path, monkeypatch):
+    """Broken in its third epoch, stopped after the first or not."""
+
+    def evaluate(model, dataset):
+        tests.append(model)
+        return (float("nan") if len(tests) == 3 else 1.0), 0.5
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    tests = []
+    expected = training.outcome(SHORT, progress=False)
+    assert expected.diverged_at == 3 * 4 - 1 and len(expected.epochs) == 2
+    tests.clear()
+    stopped(SHORT, path, after=1)
+    assert_same_run(training.outcome(SHORT, progress=False, checkpoint=path), expected)
+
+
+def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
+    first, second = Lock(tmp_path / "run.parquet"), Lock(tmp_path / "run.parquet")
+    assert first.acquire() and not second.acquire()
+    first.release()
+    first.release()  # nothing is released twice
+    assert not list(tmp_path.iterdir())
+    assert second.acquire() and not first.acquire()
+    second.release()
+    assert Lock(tmp_path / "a").acquire() and Lock(tmp_path / "b").acquire()
+
+
+def test_a_lock_of_a_file_that_its_holder_removes_meanwhile_is_none(tmp_path, monkeypatch):
+    first, second = Lock(tmp_path / "run"), Lock(tmp_path / "run")
+    assert first.acquire()
+    flock = locks.fcntl.flock
+
+    def late(file, operation):
+        first.release()  # between the second's opening of the file and its lock
+        monkeypatch.setattr(locks.fcntl, "flock", flock)
+        return flock(file, operation)
+
+    monkeypatch.setattr(locks.fcntl, "flock", late)
+    assert second.acquire() and second.path.exists()
+    assert not first.acquire()
+
+
+def hold(path, held):
+    assert Lock(path).acquire()
+    held.set()
+    signal.pause()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    context = multiprocessing.get_context("fork")
+    held, lock = context.Event(), Lock(tmp_path / "run")
+    process = context.Process(target=hold, args=(tmp_path / "run", held), daemon=True)
+    process.start()
+    assert held.wait(60) and not lock.acquire()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert lock.path.exists() and lock.acquire()
+
+
+@pytest.fixture
+def six(monkeypatch, records_in):
+    """An experiment of six runs; polling does not wait."""
+    runs = {f"sgd-seed{seed}": replace(SHORT, seed=seed) for seed in range(6)}
+    monkeypatch.setattr(experiments, "SCALES", {"demo": SHORT, "small": SHORT})
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"six": lambda scale: runs})
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    return runs
+
+
+def files_in(folder):
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+
+
+def test_two_runners_train_each_run_once(six, records_in, monkeypatch):
+    trained, both = [], threading.Barrier(2, timeout=60)
+
+    def train(config, **_):
+        trained.append(config.seed)
+        if len(trained) <= 2:
+            both.wait()  # they are in training at the same time
+        return recordable_run(config)
+
+    monkeypatch.setattr(training, "train", train)
+    lines = [[], []]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda report: runner.run(["six"], "demo", report=report.append), lines))
+    assert sorted(trained) == list(range(6))
+    assert files_in(records_in) == sorted(records.file_name(name, config) for name, config in six.items())
+    done = Counter(line.partition(":")[0] for line in lines[0] + lines[1] if "test accuracy" in line)
+    assert done == {f"six {name}": 1 for name in six}
+
+
+def test_what_another_process_trains_is_waited_for(six, monkeypatch):
+    """Of two runs, the one is recorded by the other process, and one is left when it is killed."""
+    monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
+    paths = [runner.record_path("six", "demo", name, config) for name, config in six.items()]
+    paths[0].parent.mkdir(parents=True)
+    others = [Lock(path) for path in paths[:2]]
+    assert all(lock.acquire() for lock in others)
+    lines = []
+
+    def wait(seconds):
+        waits.append(lines[-1])
+        if len(waits) == 2:
+            records.write(recordable_run(six["sgd-seed0"]), paths[0])
+            for lock in others:
+                lock.release()
+
+    waits = []
+    monkeypatch.setattr(runner.time, "sleep", wait)
+    runner.run(["six"], "demo", report=lines.append)
+    said = "six sgd-seed0, six sgd-seed1: in training by another process, which is waited for"
+    assert waits == [said, said] and lines[4] == said
+    assert lines[5] == "six sgd-seed0: recorded already"
+    assert lines[6].startswith("six sgd-seed1: test accuracy") and len(lines) == 7
+    assert all(path.exists() for path in paths)
+
+
+def test_a_stopped_runner_gives_its_runs_free_and_leaves_its_checkpoint(six, records_in, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    epoch, epochs = training._Training.epoch, []
+
+    def stop_in_the_seventh(self, dataset, bar):
+        epochs.append(self.config.seed)
+        if len(epochs) == 7:
+            raise KeyboardInterrupt
+        epoch(self, dataset, bar)
+
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(training._Training, "epoch", stop_in_the_seventh)
+        runner.run(["six"], "demo")
+    first, second = (records.file_name(name, six[name]) for name in ("sgd-seed0", "sgd-seed1"))
+    assert files_in(records_in) == [first, f"{second}.checkpoint"]
+    # what a process leaves that is killed while it writes
+    folder = records_in / "demo" / "six"
+    for leftover in (f".{second}.abc.tmp", f".{second}.checkpoint.abc.tmp", f"{second}.lock"):
+        (folder / leftover).touch()
+    (folder / f"{first}.checkpoint").touch()
+    runner.run(["six"], "demo")
+    assert files_in(records_in) == sorted(records.file_name(name, config) for name, config in six.items())
+    again = runner.recorded("six", "demo")["sgd-seed1"]
+    assert again.provenance["resumed"] == 1
+    assert_same_run(again, train(again.config, progress=False))
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """A disk of 128 KiB that holds the records; what mounts it anew with an option."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        return subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, text=True
+        )
+
+    if (done := mount("size=128k")).returncode:
+        pytest.skip(f"needs to mount a disk: {done.stderr.strip()}")
+    monkeypatch.setattr(paths, "records", lambda scale: folder / scale)
+    yield lambda option: mount(f"remount,{option}")
+    subprocess.run(["umount", folder], check=True)
+
+
+def command(capsys, monkeypatch, *arguments):
+    """Exit code, standard output, and error of the command line."""
+    monkeypatch.setattr(sys, "argv", ["lib", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    out, err = capsys.readouterr()
+    return (1, out, end.value.code) if isinstance(end.value.code, str) else (end.value.code or 0, out, err)
+
+
+@pytest.fixture
+def eight(six, monkeypatch):
+    """A record of each takes 20 KiB: not all have room on the disk."""
+    monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
+    monkeypatch.setattr(experiments, "steps_kept", lambda experiment, config: 1)
+    wide = replace(SHORT, batch_size=250)
+    six.update({f"sgd-seed{seed}": replace(wide, seed=seed) for seed in range(8)})
+    return six
+
+
+def test_a_full_disk_is_said_and_keeps_what_is_recorded(eight, disk, capsys, monkeypatch, tmp_path):
+    code, out, err = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
+    done = [line.split()[1].rstrip(":") for line in out.splitlines()]
+    assert code == 1 and 0 < len(done) < 8
+    failed = runner.record_path("six", "demo", f"sgd-seed{len(done)}", eight[f"sgd-seed{len(done)}"])
+    assert "No space left on device" in err and str(failed) in err and "\n" not in err
+    assert files_in(tmp_path) == sorted(records.file_name(name, eight[name]) for name in done)
+    for name, run in runner.recorded("six", "demo").items():
+        assert_same_run(run, recordable_run(eight[name]))
+    # there is no room for a copy of them all either
+    for target, text in ((failed.parent / "runs.zip", "No space left"), (tmp_path / "runs.zip", "")):
+        code, _, err = command(capsys, monkeypatch, "run", "six", "--scale", "demo", "--export", target)
+        assert code == 1 and text in err and target.exists() == (target.parent == tmp_path)
+    disk("size=1m")
+    code, out, _ = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
+    assert code == 0 and out.count("recorded already") == len(done) and out.count("\n") == 8
+
+
+def test_a_disk_that_is_read_only_is_said_before_training_and_read(
+    eight, disk, capsys, monkeypatch, tmp_path
+):
+    disk("size=1m")
+    (name, config), *_ = eight.items()
+    path = runner.record_path("six", "demo", name, config)
+    records.write(recordable_run(config), path)
+    disk("ro")
+    monkeypatch.setattr(training, "train", None)  # which cannot be called
+    for arguments in (["run", "six", "--scale", "demo"], ["train", "--out", path.with_name("a.parquet")]):
+        code, _, err = command(capsys, monkeypatch, *arguments)
+        assert code == 1 and "Read-only file system" in err and str(path.parent) in err and "\n" not in err
+    for other in set(eight) - {name}:
+        eight.pop(other)
+    code, out, _ = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
+    assert code == 0 and out == f"six {name}: recorded already\n"
+    code, out, _ = command(capsys, monkeypatch, "verify")
+    assert code == 0 and "1 files, 0 records refused" in out
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_training(eight, capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(paths, "records", lambda scale: tmp_path / "file" / scale)
+    monkeypatch.setattr(training, "train", None)
+    code, _, err = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
+    assert code == 1 and "Not a directory" in err and str(tmp_path / "file") in err and "\n" not in err
+
+
+# The command line with a sweep of its own, as often as asked for on standard input: a start takes no time.
+SWEEP = """
+import os, sys
+from dataclasses import replace
+import pytest, torch
+sys.path.insert(0, {tests!r})
+from conftest import few_images
+from lib import __main__, checkpoints, experiments, runner, training
+from lib.config import Config
+
+few_images(pytest.MonkeyPatch())
+checkpoints.SECONDS = 0
+base = Config(dataset="digits", width=1, epochs=3, peak_epoch=1, batch_size=40)
+forms = {{"sgd": base, "nesterov": replace(base, nesterov=True)}}
+runs = {{f"{{form}}-seed{{s}}": replace(c, seed=s) for s in range(40) for form, c in forms.items()}}
+experiments.EXPERIMENTS = {{"dynamics": lambda scale: runs}}
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    training._Training(base, "cpu")  # what is loaded when it is first used
+    for _ in sys.stdin:
+        child = os.fork()
+        if not child:
+            sys.argv[1:] = ["run", "dynamics", "--scale", "demo", *sys.argv[1:]]
+            try:
+                __main__.main()
+            except SystemExit as end:  # without the seconds that it takes to clear a fork's memory
+                sys.stdout.flush()
+                os._exit(end.code or 0)
+        print("pid", child, flush=True)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+RUNS = 80
+
+
+class Sweep:
+    """A process that starts the sweep anew again and again."""
+
+    def __init__(self, folder, *arguments):
+        (folder / "sweep.py").write_text(SWEEP.format(tests=str(Path(__file__).parent)))
+        environment = os.environ | {"RECORDS_ROOT": str(folder), "PYTHONPATH": str(paths.ROOT)}
+        command = [sys.executable, str(folder / "sweep.py"), *arguments]
+        pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE) | {"stderr": subprocess.STDOUT}
+        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
+        self.folder = folder
+
+    def run(self, stop=None, after=0.0, until=lambda: False):
+        """Starts it, and stops it after so many seconds; how it ended, and what it printed."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        lines = [self.process.stdout.readline()]
+        while not lines[-1].startswith("pid "):
+            lines.append(self.process.stdout.readline())
+        pid = int(lines.pop().split()[1])
+        if stop:
+            end = time.monotonic() + after
+            while time.monotonic() < end and not until():
+                time.sleep(0.001)
+            os.kill(pid, stop)
+        while not lines or not lines[-1].startswith("ended "):
+            lines.append(self.process.stdout.readline())
+        return int(lines.pop().split()[1]), lines
+
+    def records(self):
+        """Every record, whole, and where it lies on the disk: written again, it would lie elsewhere."""
+        found = sorted(self.folder.rglob("*.parquet"))
+        return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, records.read(p)) for p in found}
+
+    def __enter__(self):
+        self.process.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        if any(error):
+            self.process.kill()
+        self.process.__exit__(*error)
+
+
+def assert_only_more(before, after):
+    assert set(before) <= set(after)
+    for name in before:
+        assert before[name][:2] == after[name][:2]  # neither lost nor trained twice
+
+
+STOPPED = "stopped: what is recorded stays, and the same command goes on from there\n"
+
+
+def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path, monkeypatch):
+    few_images(monkeypatch)
+    with Sweep(tmp_path) as sweep:
+        moments = random.Random(0)
+        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 5
+        before, ends, resumed = {}, Counter(), 0
+        for stop in stops:
+            end, lines = sweep.run(stop, after=moments.uniform(0, 0.5))
+            ends[end] += 1
+            if end in (130, 143):
+                assert lines[-1] == STOPPED
+            resumed += any("goes on after epoch" in line for line in lines)
+            after = sweep.records()
+            assert_only_more(before, after)
+            before = after
+        assert set(ends) <= {0, -signal.SIGKILL, 130, 143} and ends[-signal.SIGKILL] and resumed
+        end, lines = sweep.run()
+        assert end == 0 and sum("test accuracy" in line for line in lines) == RUNS - len(before)
+        after = sweep.records()
+        assert_only_more(before, after)
+        assert len(after) == RUNS
+        assert files_in(tmp_path) == sorted([*after, "sweep.py"])  # nothing is left over
+        for _, _, run in after.values():
+            whole = train(run.config, progress=False)
+            pd.testing.assert_frame_equal(run.epochs, whole.epochs, check_exact=True)
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path, monkeypatch):
+    few_images(monkeypatch)
+    with Sweep(tmp_path, "--jobs", "2") as sweep:
+        end, _ = sweep.run(signal.SIGKILL, after=120, until=lambda: list(tmp_path.rglob("*.checkpoint")))
+        assert end == -signal.SIGKILL
+        time.sleep(0.5)
+        before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*"))
+        time.sleep(1.0)  # epochs take a tenth of it
+        assert before == sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*"))
+        kept = sweep.records()
+        end, _ = sweep.run()
+        assert end == 0 and len(sweep.records()) == RUNS
+        assert_only_more(kept, sweep.records())
