@@ -2,8 +2,9 @@
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
-from lib import theory
+from lib import experiments, theory
 from lib.probes import AVERAGE_DECAY
 from lib.training import Run
 
@@ -23,7 +24,7 @@ def dynamics(run: Run) -> pd.DataFrame:
 
     Adds ``shrinkage`` and ``growth`` of |w|² (`lib.theory`), ``norm_sq_relative`` (|w|² over its
     value at the first step), ``ratio`` (λ|g|/|w|), ``predicted`` (its equilibrium value),
-    ``cosine`` (of w and g), and ``correlation`` (κ, the cosine of g_t and the average v_{t−1} of
+    ``turn`` (|Δw|/|w|), ``cosine`` (of w and g), and ``correlation`` (κ, the cosine of g_t and the average v_{t−1} of
     earlier gradients; NaN where there are none).
     """
     s = run.steps
@@ -35,6 +36,7 @@ def dynamics(run: Run) -> pd.DataFrame:
         / s.groupby("layer", observed=True)["weight_norm_sq"].transform("first"),
         ratio=lr * np.sqrt(s["grad_norm_sq"] / s["weight_norm_sq"]),
         predicted=theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **settings(run)),
+        turn=np.sqrt(s["update_norm_sq"] / s["weight_norm_sq"]),
         cosine=s["weight_dot_grad"] / np.sqrt(s["weight_norm_sq"] * s["grad_norm_sq"]),
         correlation=s["grad_dot_average"] / np.sqrt(s["grad_norm_sq"] * s["average_norm_sq"]),
     )
@@ -115,7 +117,7 @@ def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
     `lib.theory.correlation_correction`), and ``R_corrected``: R over that correction.
     """
     per_run = []
-    for run in runs.values():
+    for run in with_steps(runs).values():
         table = in_window(dynamics(run), run.config.epochs)
         sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
         overlap = sums["grad_dot_average"] / (1 - AVERAGE_DECAY) / sums["grad_norm_sq"]
@@ -128,38 +130,20 @@ def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
     return over_runs.mean().assign(low=over_runs["R"].min(), high=over_runs["R"].max())
 
 
+def with_steps(runs: dict[str, Run]) -> dict[str, Run]:
+    """The runs that keep steps, and not only their epochs."""
+    return {name: run for name, run in runs.items() if not run.steps.empty}
+
+
 def of_form(runs: dict[str, Run], form: str) -> dict[str, Run]:
     """The runs whose name is that form with any seed, such as ``sgd`` of ``sgd-seed0``."""
-    return {name: run for name, run in runs.items() if name.rpartition("-seed")[0] == form}
+    return {name: run for name, run in runs.items() if experiments.form(name) == form}
 
 
 def equilibrium_by_form(runs: dict[str, Run]) -> dict[str, pd.DataFrame]:
     """The `equilibrium` table of each form of SGD among runs named ``<form>-seed<n>``, by form."""
-    forms = dict.fromkeys(name.rpartition("-seed")[0] for name in runs)
+    forms = dict.fromkeys(map(experiments.form, runs))
     return {form: equilibrium(of_form(runs, form)) for form in forms}
-
-
-def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str, float | int]:
-    """`numbers` of each form's table, with the form before each name, as in ``sgd_low``."""
-    return {f"{form}_{k}": v for form, table in tables.items() for k, v in numbers(table, tolerance).items()}
-
-
-def numbers(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
-    """What the prose says of an `equilibrium` table, for the convolutions only, rounded.
-
-    ``low`` and ``high`` are the least and greatest R of a layer, ``within`` how many of the
-    ``layers`` lie in 1 ± tolerance, ``classifier`` is the classifier's R; ``corrected_…`` are the
-    same of ``R_corrected``.
-    """
-    deep = table.drop(index=CLASSIFIER)
-    out = {"layers": len(deep), "classifier": round(float(table.loc[CLASSIFIER, "R"]), 4)}
-    for prefix, R in (("", deep["R"]), ("corrected_", deep["R_corrected"])):
-        out |= {
-            f"{prefix}low": round(float(R.min()), 4),
-            f"{prefix}high": round(float(R.max()), 4),
-            f"{prefix}within": int(((R - 1).abs() <= tolerance).sum()),
-        }
-    return out
 
 
 def peaks(table: pd.DataFrame) -> pd.Series:
@@ -168,23 +152,37 @@ def peaks(table: pd.DataFrame) -> pd.Series:
     return table.loc[at].set_index("layer")["epoch"].rename("peak")
 
 
-def norm_numbers(table: pd.DataFrame) -> dict[str, float | int]:
-    """What the prose says of gradients and norms, from a `dynamics` table, rounded.
+def mean_step(run: Run) -> pd.Series:
+    """λ|g|/|w| of each layer over the equilibrium window, by root mean squares."""
+    table = in_window(run.steps, run.config.epochs)
+    squares = table.assign(step_sq=table["lr"].astype(float) ** 2 * table["grad_norm_sq"])
+    sums = squares.groupby("layer", observed=True)[["step_sq", "weight_norm_sq"]].sum()
+    return np.sqrt(sums["step_sq"] / sums["weight_norm_sq"]).rename("step")
 
-    ``cosine_convolutions`` and ``cosine_classifier`` are the largest |cos(w, g)|; ``peak_first``
-    and ``peak_last`` the earliest and latest epoch in which |w|² of a convolution peaks, and
-    ``peaks_early`` how many of the ``layers`` do so in epochs 1 to 10.
+
+def noise(runs: dict[str, Run]) -> pd.DataFrame:
+    """The `lib.gradient_noise` tables of some runs, mean |g|² over runs; ``layer`` is categorical."""
+    table = pd.concat([run.noise for run in runs.values()])
+    table["layer"] = pd.Categorical(table["layer"], categories=table["layer"].unique(), ordered=True)
+    return table.groupby(["epoch", "batch_size", "layer"], observed=True, as_index=False)[
+        "grad_norm_sq"
+    ].mean()
+
+
+def noise_slopes(noise: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """How |g| falls with the batch size N at each frozen checkpoint, from a `noise` table.
+
+    Columns: ``layer``, ``epoch``, ``slope`` of log |g| against log N by least squares, −½ for pure
+    noise; and ``signal``, the share φ = |ḡ|²/E|g_N|² of the mean gradient ḡ at N = ``batch_size``,
+    from a fit of E|g_N|² = |ḡ|² + V/N, neither below 0, by least squares of relative deviations.
     """
-    cosine = table["cosine"].abs().groupby(table["layer"], observed=True).max()
-    peak = peaks(convolutions(table))
-    return {
-        "cosine_convolutions": round(float(cosine.drop(CLASSIFIER).max()), 6),
-        "cosine_classifier": round(float(cosine[CLASSIFIER]), 3),
-        "layers": len(peak),
-        "peaks_early": int(peak.between(1, 10).sum()),
-        "peak_first": round(float(peak.min()), 1),
-        "peak_last": round(float(peak.max()), 1),
-    }
+    rows = []
+    for (layer, epoch), table in noise.groupby(["layer", "epoch"], observed=True):
+        n, norm_sq = (table[c].to_numpy(dtype=float) for c in ("batch_size", "grad_norm_sq"))
+        slope = np.polyfit(np.log(n), np.log(norm_sq) / 2, 1)[0]
+        (mean_sq, variance), _ = nnls(np.stack([1 / norm_sq, 1 / (n * norm_sq)], 1), np.ones(len(n)))
+        rows.append((layer, epoch, slope, mean_sq / (mean_sq + variance / batch_size)))
+    return pd.DataFrame(rows, columns=["layer", "epoch", "slope", "signal"])
 
 
 def accuracy(runs: dict[str, Run]) -> pd.Series:
@@ -204,38 +202,6 @@ def describe(runs: dict[str, Run], scale: str) -> str:
     )
 
 
-def steps_per_epoch(run: Run) -> int:
-    """Steps in an epoch of a run."""
-    return run.steps["step"].nunique() // run.config.epochs
-
-
-def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> dict[str, float]:
-    """How well the norm equation gives R, from a `ratio_by_epoch` table, rounded.
-
-    ``equation_difference`` is the greatest |R − R_ode| of a convolution after that epoch,
-    ``equation_difference_classifier`` the classifier's; ``end_measured`` and ``end_equation`` are
-    the means over convolutions in the last epoch.
-    """
-    late = by_epoch[by_epoch["epoch"] > after_epoch]
-    difference = (late["R"] - late["R_ode"]).abs().groupby(late["layer"], observed=True).max()
-    deep = convolutions(by_epoch)
-    end = deep[deep["epoch"] == deep["epoch"].max()]
-    out = {
-        "equation_difference": difference.drop(CLASSIFIER).max(),
-        "equation_difference_classifier": difference[CLASSIFIER],
-        "end_measured": end["R"].mean(),
-        "end_equation": end["R_ode"].mean(),
-    }
-    return {name: round(float(value), 4) for name, value in out.items()}
-
-
-def relaxation_numbers(run: Run) -> dict[str, float]:
-    """Peak ``lr``, and the ``relaxation`` of |w|⁴ there in steps and in epochs, rounded."""
-    steps = theory.relaxation_steps(lr=run.config.lr, **settings(run))
-    in_epochs = steps / steps_per_epoch(run)
-    return {"lr": run.config.lr, "relaxation": round(steps, 1), "relaxation_epochs": round(in_epochs, 2)}
-
-
 def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:
     """In how many convolutions |R − 1| is larger than in a reference, both `equilibrium` tables."""
     distance, nearer = ((t.drop(index=CLASSIFIER)["R"] - 1).abs() for t in (table, reference))
@@ -248,7 +214,7 @@ def turn(runs: dict[str, Run]) -> dict[str, float]:
     By mean squares, against `lib.theory.rotation`, over the convolutions; mean over runs, rounded.
     """
     per_run = []
-    for run in runs.values():
+    for run in with_steps(runs).values():
         t = convolutions(in_window(dynamics(run), run.config.epochs))
         angle = theory.rotation(lr=t["lr"].astype(float), nesterov=run.config.nesterov, **settings(run))
         squares = t[["layer", "update_norm_sq"]].assign(balance=angle**2 * t["weight_norm_sq"])

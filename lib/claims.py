@@ -2,31 +2,34 @@
 
 Tolerances and epochs were fixed before the runs, for the network at full size. A claim is measured
 on each seed by itself: it *holds* if it does on all of them, *fails* if it does on none, and else
-is *not resolved at this scale*, as it is with fewer seeds than it needs. Epochs are of 24.
+is *not resolved at this scale*, as it is with fewer seeds than it needs. Where accuracies are
+compared, which scatter from seed to seed, their mean over seeds decides.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from lib import analysis, experiments, records, runner
+from lib import experiments, observables, records, runner
+from lib.observables import FROZEN, HEAVY_BALL, NESTEROV, QUARTER_BATCH, SGD, Observation, Runs
 from lib.training import Run
 
 HOLDS, FAILS, NOT_RESOLVED = "holds", "fails", "not resolved at this scale"
 NOT_RECORDED = "not recorded yet"
-Forms = dict[str, Run]  # the runs of one seed, by form: sgd, heavy-ball, nesterov
+#: The runs of a scale, by form, such as ``dynamics/sgd``, and seed; a form without a record is empty.
+Recorded = dict[str, dict[int, Run]]
 
 
 @dataclass(frozen=True)
 class Claim:
     """A claim, what is looked at, and how it is decided.
 
-    ``measure`` takes the `Forms` of one seed and returns the observed number and whether it is
-    within the tolerance. Where layers or epochs are many, the number is that of the worst one, and
-    it alone decides. ``seeds`` is how many the claim needs.
+    ``measure`` takes runs by form and returns the observed number and whether it is within the
+    tolerance; ``forms`` are those it looks at, or the beginning of their names. ``seeds`` is how
+    many the claim needs; ``pooled`` when their mean decides, and not each of them.
     """
 
     name: str
@@ -35,56 +38,71 @@ class Claim:
     observable: str
     tolerance: str
     epochs: str
-    measure: Callable[[Forms], tuple[float, bool]]
+    measure: Callable[[Runs], Observation]
+    forms: tuple[str, ...]
     seeds: int = 1
+    pooled: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The numbers observed, one for each seed, and the verdict on them."""
+    """What was observed, its range over seeds, and the verdict; without a record the numbers are NaN."""
 
-    observed: tuple[float, ...]
+    observed: float
+    low: float
+    high: float
     verdict: str
 
 
-def judge(claim: Claim, runs: dict[str, Run]) -> Verdict:
-    """The verdict on a claim, from the runs of the experiment ``dynamics`` by name.
+def recorded(scale: str) -> Recorded:
+    """All recorded runs of a scale; raises what `lib.runner.recorded` raises, but for missing records."""
+    found = {}
+    for experiment in experiments.EXPERIMENTS:
+        try:
+            runs = runner.recorded(experiment, scale)
+        except records.NotRecordedError:
+            runs = {}
+        for name in experiments.configs(experiment, scale):
+            by_seed = found.setdefault(f"{experiment}/{experiments.form(name)}", {})
+            if name in runs:
+                by_seed[runs[name].config.seed] = runs[name]
+    return found
 
-    Only seeds that every form is recorded for count. Raises ValueError when there is none.
-    """
-    by_seed = seeds(runs)
-    if not by_seed:
-        raise ValueError("no seed is recorded with all three forms of SGD; `python -m lib run` records them")
-    measured = [claim.measure(forms) for forms in by_seed]
-    values, holds = zip(*measured, strict=True)
-    if len(by_seed) < claim.seeds or len(set(holds)) > 1:
+
+def judge(claim: Claim, recorded: Recorded) -> Verdict:
+    """The verdict on a claim. Only seeds that are recorded in every form it looks at count."""
+    looked_at = {form: seeds for form, seeds in recorded.items() if form.startswith(claim.forms)}
+    usable = [
+        {seed for seed, run in seeds.items() if claim.pooled or run.noise.size or run.steps.size}
+        for seeds in looked_at.values()
+    ]
+    seeds = sorted(set.intersection(*usable))
+    if not seeds:
+        return Verdict(np.nan, np.nan, np.nan, NOT_RECORDED)
+    each = [claim.measure({form: [by_seed[seed]] for form, by_seed in looked_at.items()}) for seed in seeds]
+    values, holds = zip(*each, strict=True)
+    observed = float(np.mean(values))
+    if claim.pooled:
+        together = {form: [by_seed[seed] for seed in seeds] for form, by_seed in looked_at.items()}
+        observed, *holds = claim.measure(together)
+    if len(seeds) < claim.seeds or len(set(holds)) > 1:
         verdict = NOT_RESOLVED
     else:
         verdict = HOLDS if holds[0] else FAILS
-    return Verdict(tuple(float(v) for v in values), verdict)
+    return Verdict(float(observed), float(min(values)), float(max(values)), verdict)
 
 
-def seeds(runs: dict[str, Run]) -> list[Forms]:
-    """The runs of each seed by form, for the seeds that have all three."""
-    names = [name.rpartition("-seed") for name in runs]
-    by_seed = {seed: {f: runs[f"{f}-seed{s}"] for f, _, s in names if s == seed} for _, _, seed in names}
-    return [forms for forms in by_seed.values() if {"sgd", "heavy-ball", "nesterov"} <= set(forms)]
-
-
-def table(runs: dict[str, Run], chapter: str | None = None) -> pd.DataFrame:
-    """The claims of a chapter, or all, with what was observed and the verdict, as text.
-
-    An observed number is the mean over seeds; where there are several, their range stands behind it.
-    """
+def table(recorded: Recorded, chapter: str | None = None) -> pd.DataFrame:
+    """The claims of a chapter, or all, with what was observed and the verdict, as text."""
     rows = []
     for claim in CLAIMS:
         if chapter in (None, claim.chapter):
-            found = judge(claim, runs)
+            found = judge(claim, recorded)
             rows.append(
                 {
                     "claim": claim.sentence,
                     "verdict": found.verdict,
-                    "observed": _text(found.observed),
+                    "observed": _text(found),
                     "tolerance": claim.tolerance,
                     "what is looked at": f"{claim.observable}; epochs: {claim.epochs}",
                 }
@@ -93,177 +111,112 @@ def table(runs: dict[str, Run], chapter: str | None = None) -> pd.DataFrame:
 
 
 def side_by_side() -> pd.DataFrame:
-    """The verdict on every claim at each scale, with the mean of what was observed, as text."""
-    columns = {}
+    """The verdict on every claim at each scale, with what was observed, as text."""
+    columns = {"tolerance": {claim.sentence: claim.tolerance for claim in CLAIMS}}
     for scale in experiments.SCALES:
-        try:
-            runs = runner.recorded("dynamics", scale)
-        except records.NotRecordedError:
-            columns[scale] = NOT_RECORDED
-            continue
+        runs = recorded(scale)
         found = {claim.sentence: judge(claim, runs) for claim in CLAIMS}
-        columns[scale] = {s: f"{v.verdict} ({np.mean(v.observed):.2g})" for s, v in found.items()}
-    tolerance = {claim.sentence: claim.tolerance for claim in CLAIMS}
-    return pd.DataFrame({"tolerance": tolerance} | columns).rename_axis(columns="claim")
+        columns[scale] = {
+            s: v.verdict if v.verdict == NOT_RECORDED else f"{v.verdict} ({v.observed:.2g})"
+            for s, v in found.items()
+        }
+    return pd.DataFrame(columns).rename_axis(columns="claim")
 
 
-def _text(values: tuple[float, ...]) -> str:
-    mean, low, high = (f"{x:.2g}" for x in (np.mean(values), min(values), max(values)))
+def _text(found: Verdict) -> str:
+    if found.verdict == NOT_RECORDED:
+        return "–"
+    mean, low, high = (f"{x:.2g}" for x in (found.observed, found.low, found.high))
     return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _between(table: pd.DataFrame, run: Run, first: float, last: float) -> pd.DataFrame:
-    """The rows between two epochs of 24, at their place in a run of any length."""
-    return analysis.in_window(table, run.config.epochs, (first / 24, last / 24))
-
-
-@cache  # three claims look at it, and the norm equation takes a moment
-def _by_epoch(run: Run) -> pd.DataFrame:
-    return analysis.convolutions(analysis.ratio_by_epoch(run))
-
-
-def _largest_deviation(values: pd.Series, target: float, tolerance: float) -> tuple[float, bool]:
-    observed = (values - target).abs().max()
-    return observed, observed <= tolerance
-
-
-def _right_angle(forms: Forms) -> tuple[float, bool]:
-    cosine = analysis.dynamics(forms["sgd"]).assign(cosine=lambda t: t["cosine"].abs())
-    largest = cosine.groupby("layer", observed=True)["cosine"].max()
-    observed = largest.drop(analysis.CLASSIFIER).max()
-    return observed, observed < 1e-3 < largest[analysis.CLASSIFIER]
-
-
-def _norm_change(forms: Forms) -> tuple[float, bool]:
-    t = analysis.convolutions(analysis.dynamics(forms["sgd"])).astype({"weight_norm_sq": float})
-    after = t.groupby("layer", observed=True)["weight_norm_sq"].shift(-1)
-    # the last step has no norm after it
-    t = t.assign(residual=after - t["weight_norm_sq"] - t["growth"] + t["shrinkage"]).dropna()
-    sums = t.groupby(["layer", np.floor(t["epoch"])], observed=True)[
-        ["residual", "growth", "shrinkage"]
-    ].sum()
-    observed = (sums["residual"].abs() / sums[["growth", "shrinkage"]].min(axis=1)).max()
-    return observed, observed < 0.01
-
-
-def _growth_over_shrinkage(forms: Forms) -> tuple[float, bool]:
-    run = forms["sgd"]
-    t = _between(analysis.convolutions(analysis.dynamics(run)), run, 6, 14)
-    sums = t.groupby(["layer", np.floor(t["epoch"])], observed=True)[["growth", "shrinkage"]].sum()
-    return _largest_deviation(sums["growth"] / sums["shrinkage"], 1, 0.1)
-
-
-def _early_peaks(forms: Forms) -> tuple[float, bool]:
-    run = forms["sgd"]
-    peaks = analysis.peaks(analysis.convolutions(run.steps)) * 24 / run.config.epochs
-    observed = int(peaks.between(1, 10).sum())
-    return observed, observed >= 5
-
-
-def _ratio(forms: Forms) -> tuple[float, bool]:
-    run = forms["sgd"]
-    return _largest_deviation(_between(_by_epoch(run), run, 6, 14)["R"], 1, 0.10)
-
-
-def _norm_equation(forms: Forms, first: float = 2, last: float = 23) -> tuple[float, bool]:
-    run = forms["sgd"]
-    t = _between(_by_epoch(run), run, first, last)
-    return _largest_deviation(t["R"] - t["R_ode"], 0, 0.05)
-
-
-def _end(forms: Forms) -> tuple[float, bool]:
-    run = forms["sgd"]
-    t = _between(_by_epoch(run), run, 17, 23)
-    ends = t.groupby("layer", observed=True)["R"].agg(["first", "last"])
-    observed, within = _norm_equation(forms, 17, 23)
-    return observed, within and bool((ends["last"] < ends["first"]).all())
-
-
-def _correlation(forms: Forms) -> tuple[float, bool]:
-    run = forms["heavy-ball"]
-    t = _between(analysis.convolutions(analysis.dynamics(run)), run, 2, 22)
-    per_epoch = t.groupby(["layer", np.floor(t["epoch"])], observed=True)["correlation"].mean()
-    return _largest_deviation(per_epoch, 0, 0.05)
-
-
-def _with_momentum(forms: Forms, column: str, tolerance: float) -> tuple[float, bool]:
-    deep = analysis.equilibrium({"": forms["heavy-ball"]}).drop(index=analysis.CLASSIFIER)
-    return _largest_deviation(deep[column], 1, tolerance)
-
-
-def _larger_discrepancy(forms: Forms) -> tuple[float, bool]:
-    tables = (analysis.equilibrium({"": forms[form]}) for form in ("heavy-ball", "sgd"))
-    observed = analysis.further_from_line(*tables)
-    return observed, observed >= 6
-
-
-def _rotation(forms: Forms, form: str, tolerance: float) -> tuple[float, bool]:
-    return _largest_deviation(pd.Series(analysis.turn({"": forms[form]})), 1, tolerance)
-
-
-def _same_accuracy(forms: Forms) -> tuple[float, bool]:
-    observed = 100 * (forms["sgd"].test_accuracy - forms["heavy-ball"].test_accuracy)
-    return observed, abs(observed) <= 0.3
 
 
 CLAIMS = (
     Claim(
         "right angle", "dynamics", "Gradients are orthogonal to weights, but for the classifier's.",
-        "|cos(w, g)|", "< 0.001", "all", _right_angle,
+        "|cos(w, g)|", "< 0.001", "all", observables.right_angle, (SGD,),
     ),
     Claim(
         "norm change", "dynamics", "Equations (1′) and (2′) account for every change of |w|².",
-        "residual over an epoch, relative to the smaller term", "< 0.01", "all", _norm_change,
+        "residual over an epoch, relative to the smaller term", "< 0.01", "all",
+        observables.norm_change, (SGD,),
     ),
     Claim(
         "balance", "dynamics", "Growth and shrinkage are in equilibrium.",
-        "|growth/shrinkage − 1| over an epoch", "≤ 0.10", "6–14", _growth_over_shrinkage,
+        "|growth/shrinkage − 1| over an epoch", "≤ 0.10", "6–14", observables.growth_over_shrinkage, (SGD,),
     ),
     Claim(
         "early peak", "dynamics", "Norms grow, then level out or decay slowly.",
-        "layers whose |w|² peaks in epochs 1–10", "≥ 5", "all", _early_peaks,
+        "layers whose |w|² peaks in epochs 1–10", "≥ 5", "all", observables.early_peaks, (SGD,),
     ),
     Claim(
         "ratio", "equilibrium", "Without momentum λ|g|/|w| is √(2λα): equations (5) and (6).",
-        "|R − 1| over an epoch", "≤ 0.10", "6–14", _ratio,
+        "|R − 1| over an epoch", "≤ 0.10", "6–14", observables.ratio, (SGD,),
     ),
     Claim(
         "norm equation", "equilibrium", "The norm equation gives R, in and out of equilibrium.",
-        "|R − R of the equation| over an epoch", "≤ 0.05", "2–23", _norm_equation,
+        "|R − R of the equation| over an epoch", "≤ 0.05", "2–23", observables.norm_equation, (SGD,),
     ),
     Claim(
         "end", "equilibrium", "The deviation at the end is the norm's lag: R falls as the equation says.",
-        "|R − R of the equation| over an epoch", "≤ 0.05, and R falls", "17–23", _end,
+        "|R − R of the equation| over an epoch", "≤ 0.05, and R falls", "17–23", observables.end, (SGD,),
     ),
     Claim(
-        "correlation", "momentum", "Gradients of successive batches are close to uncorrelated.",
-        "|κ|, mean over an epoch", "≤ 0.05", "2–22", _correlation,
+        "correlation", "batch-size", "Gradients of successive batches are close to uncorrelated.",
+        "|κ|, mean over an epoch", "≤ 0.05", "2–22", observables.correlation, (HEAVY_BALL,),
+    ),
+    Claim(
+        "noise", "batch-size", "Gradients are mostly noise: |g| falls as 1/√N.",
+        "|slope + ½| of log |g| against log N, weights frozen", "≤ 0.08", "5–20",
+        observables.noise_slope, (FROZEN,),
+    ),
+    Claim(
+        "step of a batch", "batch-size", "With n times the batch and n times λ, the step is √n times as long.",
+        "|quotient − 2| of λ|g|/|w| for n = 4", "≤ 0.15", "6–14",
+        observables.step_of_batch, (HEAVY_BALL, QUARTER_BATCH),
     ),
     Claim(
         "ratio with momentum", "momentum", "With ρ = 0.9, λ|g|/|w| is √(2λα(1−ρ)): equation (7).",
-        "|R − 1|", "≤ 0.15", "6–14", lambda forms: _with_momentum(forms, "R", 0.15),
+        "|R − 1|", "≤ 0.15", "6–14",
+        partial(observables.with_momentum, column="R", tolerance=0.15), (HEAVY_BALL,),
     ),
     Claim(
         "corrected ratio", "momentum", "Correlation explains what is left of the discrepancy.",
         "|R − 1| after the correction", "≤ 0.05", "6–14",
-        lambda forms: _with_momentum(forms, "R_corrected", 0.05),
+        partial(observables.with_momentum, column="R_corrected", tolerance=0.05), (HEAVY_BALL,),
     ),
     Claim(
         "larger discrepancy", "momentum", "With momentum the discrepancy is slightly larger.",
-        "layers with a larger |R − 1| than without", "≥ 6", "6–14", _larger_discrepancy,
+        "layers with a larger |R − 1| than without", "≥ 6", "6–14",
+        observables.larger_discrepancy, (HEAVY_BALL, SGD),
     ),
     Claim(
         "rotation", "momentum", "Heavy-ball turns weights by √(2λα/(1+ρ)) a step.",
         "|measured/predicted − 1| of |Δw|/|w|", "≤ 0.03", "6–14",
-        lambda forms: _rotation(forms, "heavy-ball", 0.03),
+        partial(observables.rotation, form=HEAVY_BALL, tolerance=0.03), (HEAVY_BALL,),
     ),
     Claim(
         "rotation of Nesterov", "momentum", "Nesterov turns weights by √(2λα(1+2ρ−2ρ³)/(1+ρ)) a step.",
         "|measured/predicted − 1| of |Δw|/|w|", "≤ 0.07", "6–14",
-        lambda forms: _rotation(forms, "nesterov", 0.07),
+        partial(observables.rotation, form=NESTEROV, tolerance=0.07), (NESTEROV,),
     ),
     Claim(
         "only λ/(1−ρ)", "momentum", "Only λ/(1−ρ) matters, not λ or ρ by itself.",
-        "final accuracy at ρ = 0 less that at ρ = 0.9, in %", "± 0.3, five seeds", "end", _same_accuracy, seeds=5,
+        "final accuracy at ρ = 0 less that at ρ = 0.9, in %", "± 0.3, five seeds", "end",
+        observables.same_accuracy, (SGD, HEAVY_BALL), seeds=5, pooled=True,
+    ),
+    Claim(
+        "LARS better", "lars", "LARS is clearly better than SGD, both tuned: a question the post left open.",
+        "final accuracy of LARS less that of heavy-ball, in %", "≥ 0.3, five seeds", "end",
+        observables.better_accuracy, ("tuning/",), seeds=5, pooled=True,
+    ),
+    Claim(
+        "shared optimum", "learning-rates", "Architectures share an optimal learning rate.",
+        "octaves from the smallest λ* to the largest", "≤ 1", "end",
+        observables.shared_optimum, ("sweep/",), seeds=3, pooled=True,
+    ),
+    Claim(
+        "selection", "learning-rates", "λ = 0.4 selects the right architecture.",
+        "accuracy at λ* less that at 0.4, in %; rank correlation of the two", "≤ 0.15; ≥ 0.85", "end",
+        observables.selection, ("sweep/",), seeds=3, pooled=True,
     ),
 )  # fmt: skip

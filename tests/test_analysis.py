@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
-from lib import analysis, theory
+from lib import analysis, prose, theory
 from lib.config import Config
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
@@ -39,6 +39,7 @@ def test_dynamics_is_what_its_columns_say():
         "ratio": s.lr * np.sqrt(s.grad_norm_sq) / np.sqrt(s.weight_norm_sq),
         "predicted": np.sqrt(2 * s.lr * 5e-4 * 0.1 * (1 - s.lr * 5e-4 / 3.8)),
         "correlation": s.grad_dot_average / np.sqrt(s.grad_norm_sq) / np.sqrt(s.average_norm_sq),
+        "turn": np.sqrt(s.update_norm_sq) / np.sqrt(s.weight_norm_sq),
         "cosine": s.weight_dot_grad / np.sqrt(s.weight_norm_sq) / np.sqrt(s.grad_norm_sq),
     }
     assert set(table) == set(run.steps) | set(expected)
@@ -115,7 +116,7 @@ def test_a_run_that_obeys_the_norm_equation(config):
     assert by_epoch["layer"].tolist() == np.repeat(LAYERS, 24).tolist()
     np.testing.assert_allclose(by_epoch["R"], by_epoch["R_ode"], rtol=1e-4)
     assert (by_epoch["R"].to_numpy()[23::24] < 0.9).all()
-    numbers = analysis.equation_numbers(by_epoch)
+    numbers = prose.equation_numbers(by_epoch)
     assert numbers["equation_difference"] == pytest.approx(0, abs=1e-3)
     assert numbers["end_measured"] == pytest.approx(by_epoch["R"].to_numpy()[[23, 47]].mean(), abs=1e-4)
 
@@ -128,33 +129,6 @@ def test_R_of_an_epoch_is_that_of_its_steps():
     )
     expected = np.outer(R, 1 + np.arange(24) / 24).ravel()
     np.testing.assert_allclose(by_epoch["R"], expected, rtol=1e-5)
-
-
-def test_where_equation_and_run_differ():
-    layers = pd.Categorical(np.repeat(LAYERS, 3), categories=LAYERS)
-    table = pd.DataFrame({"layer": layers, "epoch": [1.5, 2.5, 3.5] * 3, "R": 1.0, "R_ode": 1.0})
-    table["R"] += [0.9, -0.1, 0.2, 0.9, 0.3, 0.0, 0.9, 0.5, 0.7]  # the first two epochs do not count
-    numbers = analysis.equation_numbers(table, after_epoch=2)
-    assert numbers == {
-        "equation_difference": 0.3,
-        "equation_difference_classifier": 0.7,
-        "end_measured": 1.1,
-        "end_equation": 1.0,
-    }
-
-
-def test_numbers_of_the_prose_leave_out_the_classifier():
-    table = pd.DataFrame({"R": R, "R_corrected": R + 0.15})
-    assert analysis.numbers(table, tolerance=0.15) == {
-        "layers": 2,
-        "classifier": 2.0,
-        "low": 0.8,
-        "high": 1.1,
-        "within": 1,
-        "corrected_low": 0.95,
-        "corrected_high": 1.25,
-        "corrected_within": 1,
-    }
 
 
 def test_further_from_the_line():
@@ -209,10 +183,6 @@ def test_runs_by_form_and_in_words():
     assert analysis.describe(one, "demo").endswith("24 epochs, seed 2, CPU")
 
 
-def test_steps_of_an_epoch():
-    assert analysis.steps_per_epoch(synthetic_run(POST, steps_per_epoch=7)) == 7
-
-
 def test_tables_are_made_not_changed():
     run = synthetic_run(POST)
     before = run.steps.copy(deep=True)
@@ -222,43 +192,54 @@ def test_tables_are_made_not_changed():
     pd.testing.assert_frame_equal(run.steps, before)
 
 
-def test_norm_numbers_are_the_extremes_of_the_convolutions():
-    run = synthetic_run(POST)  # its norms are of order 1
-    s = run.steps.astype({"layer": str})
-    at = {"prep": 3.1, "layer1": 12.3, "classifier": 20.1}  # the epoch of each peak
-    peak = s["epoch"].to_numpy() == s["layer"].map(at).to_numpy(dtype=np.float32)
-    assert peak.sum() == 3
-    dot = s["layer"].map({"prep": 1e-4, "layer1": -2e-4, "classifier": 0.5})
-    steps = run.steps.assign(
-        weight_norm_sq=np.where(peak, 9.0, s["weight_norm_sq"]),
-        weight_dot_grad=dot * np.sqrt(s["grad_norm_sq"] * np.where(peak, 9.0, s["weight_norm_sq"])),
-    )
-    numbers = analysis.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
-    assert numbers == pytest.approx(
-        {
-            "cosine_convolutions": 2e-4,
-            "cosine_classifier": 0.5,
-            "layers": 2,
-            "peaks_early": 1,
-            "peak_first": 3.1,
-            "peak_last": 12.3,
-        }
-    )
-
-
 def test_tables_by_form_are_of_that_forms_runs():
     configs = dict(zip(("sgd", "heavy-ball"), FORMS, strict=False))
     runs = {f"{f}-seed{i}": off_the_line(replace(c, seed=i)) for f, c in configs.items() for i in (0, 1)}
     tables = analysis.equilibrium_by_form(runs)
     assert list(tables) == ["sgd", "heavy-ball"]
     pd.testing.assert_frame_equal(tables["sgd"], analysis.equilibrium(analysis.of_form(runs, "sgd")))
-    numbers = analysis.form_numbers(tables, 0.15)
+    numbers = prose.form_numbers(tables, 0.15)
     assert numbers["sgd_high"] == pytest.approx(1.1, rel=1e-3) and numbers["heavy-ball_within"] == 1
 
 
-def test_relaxation_is_of_the_peak():
-    assert analysis.relaxation_numbers(synthetic_run(POST)) == {
-        "lr": 0.4,
-        "relaxation": 125.0,  # 0.1/(4 · 0.4 · 5e-4)
-        "relaxation_epochs": 25.0,
-    }
+def noise_run(seed, mean_sq, variance):
+    """A run with frozen checkpoints that obeys E|g_N|² = |ḡ|² + V/N, layer by layer."""
+    rows = [
+        (epoch, n, layer, (mean_sq[layer] + variance / n) * (1 + seed))
+        for epoch in (0, 8)
+        for n in (32, 128, 512, 2048)
+        for layer in LAYERS
+    ]
+    run = synthetic_run(replace(POST, seed=seed, noise_every=8))
+    return replace(run, noise=pd.DataFrame(rows, columns=["epoch", "batch_size", "layer", "grad_norm_sq"]))
+
+
+def test_slope_and_share_of_the_signal():
+    mean_sq = {"prep": 0.0, "layer1": 0.01, "classifier": 1e9}
+    table = analysis.noise({"a": noise_run(0, mean_sq, 5.0), "b": noise_run(2, mean_sq, 5.0)})
+    assert list(table["layer"].cat.categories) == LAYERS
+    found = analysis.noise_slopes(table, batch_size=500).set_index(["layer", "epoch"])
+    for epoch in (0, 8):
+        assert found.loc[("prep", epoch), "slope"] == pytest.approx(-0.5)  # noise alone
+        assert found.loc[("classifier", epoch), "slope"] == pytest.approx(0, abs=1e-6)  # signal alone
+        # as much signal as noise at N = V/|ḡ|² = 500
+        assert found.loc[("layer1", epoch), "signal"] == pytest.approx(0.5)
+        assert -0.5 < found.loc[("layer1", epoch), "slope"] < 0
+
+
+def test_the_mean_step_is_of_mean_squares_in_the_window():
+    run = off_the_line()
+    s = run.steps[run.steps["epoch"].between(6, 14) & (run.steps["layer"] == "prep")].astype(
+        float, errors="ignore"
+    )
+    expected = np.sqrt((s["lr"] ** 2 * s["grad_norm_sq"]).sum() / s["weight_norm_sq"].sum())
+    assert analysis.mean_step(run)["prep"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_runs_without_steps_are_left_out():
+    run = off_the_line()
+    bare = replace(run, steps=run.steps[:0])
+    assert list(analysis.with_steps({"a": run, "b": bare})) == ["a"]
+    both, one = ({"a": run, "b": bare}, {"a": run})
+    pd.testing.assert_frame_equal(analysis.equilibrium(both), analysis.equilibrium(one))
+    assert analysis.turn(both) == analysis.turn(one)

@@ -1,0 +1,224 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import synthetic_run
+
+from lib import learning_rates
+from lib.config import Config
+from lib.training import Run
+
+LRS = [0.4 * 2.0**k for k in range(-3, 4)]
+#: Architectures with the octave, from 0.4, at which their parabola is highest, and how high it is.
+TOPS = {"Residual:L1+L3": (-0.5, 0.94), "backbone": (0.25, 0.90), "Extra:L2": (1.0, 0.92)}
+
+
+def runs_of(accuracy, architectures=tuple(TOPS), lrs=tuple(LRS), seeds=(0, 1)) -> dict[str, Run]:
+    """Runs as a record of the sweep has them, without steps; ``accuracy`` of architecture, octave, seed."""
+    template = synthetic_run()
+    runs = {}
+    for seed in seeds:
+        for architecture in architectures:
+            for lr in lrs:
+                config = Config(architecture=architecture, lr=lr, seed=seed)
+                last = accuracy(architecture, np.log2(lr / 0.4), seed)
+                epochs = template.epochs.assign(test_accuracy=[0.0, 0.1, 0.2, last])
+                name = f"{architecture.lower().replace(':', '-')}-lr{lr:g}-seed{seed}"
+                runs[name] = Run(config, template.steps.iloc[:0], epochs, template.provenance)
+    return runs
+
+
+def parabola(architecture, octave, seed=0):
+    vertex, height = TOPS[architecture]
+    return height - 0.004 * (octave - vertex) ** 2
+
+
+def table_of(accuracy, **which) -> pd.DataFrame:
+    return learning_rates.table(runs_of(accuracy, **which))
+
+
+def diverging(runs, architecture, lr) -> dict[str, Run]:
+    """The runs, of which those of this architecture diverged from that learning rate on."""
+    return {
+        name: replace(run, diverged_at=7, epochs=run.epochs[:0])
+        if run.config.architecture == architecture and run.config.lr >= lr
+        else run
+        for name, run in runs.items()
+    }
+
+
+def without(table, architecture, lrs=(), seed=None) -> pd.DataFrame:
+    """A sweep that was stopped: some of its rows."""
+    gone = (table["architecture"] == architecture) & (table["lr"].isin(lrs) | (table["seed"] == seed))
+    return table[~gone]
+
+
+def test_the_table_has_a_row_for_each_run_in_their_order():
+    table = table_of(parabola)
+    assert list(table) == ["architecture", "lr", "seed", "accuracy", "diverged"]
+    assert len(table) == 3 * 7 * 2
+    assert table["architecture"].cat.categories.tolist() == list(TOPS)  # not the alphabet's order
+    row = table.iloc[-1]
+    assert (row["architecture"], row["lr"], row["seed"]) == ("Extra:L2", 3.2, 1)
+    assert row["accuracy"] == pytest.approx(parabola("Extra:L2", 3.0))
+    assert list(learning_rates.optima(table).index) == list(TOPS)
+    assert learning_rates.smoothed(table)["architecture"].cat.categories.tolist() == list(TOPS)
+
+
+def test_runs_that_diverged_are_marked_and_left_out_of_all_that_is_made_of_accuracies():
+    table = learning_rates.table(diverging(runs_of(parabola), "Extra:L2", 1.6))
+    gone = table["diverged"]
+    assert table["accuracy"].isna().tolist() == gone.tolist()
+    assert set(table.loc[gone, "architecture"]) == {"Extra:L2"} and set(table.loc[gone, "lr"]) == {1.6, 3.2}
+    rest = table[~gone]
+    assert len(rest) == 3 * 7 * 2 - 4
+    for make in ("means", "smoothed", "optima"):
+        found = getattr(learning_rates, make)(table)
+        pd.testing.assert_frame_equal(found, getattr(learning_rates, make)(rest))
+        assert not found.isna().any(axis=None)
+    assert learning_rates.optima(table).loc["Extra:L2", "runs"] == 10
+    costs, _ = learning_rates.selection(table, lr=0.8)
+    np.testing.assert_allclose(costs["best"], [height for _, height in TOPS.values()])
+    with pytest.raises(ValueError, match="lr=1.6 is outside the learning rates of Extra:L2, 0.05 to 0.8"):
+        learning_rates.selection(table, lr=1.6)
+    assert learning_rates.with_enough(table)["diverged"].sum() == 4  # to be drawn
+    few = learning_rates.table(diverging(runs_of(parabola), "Extra:L2", 0.4))
+    assert "Extra:L2" not in set(learning_rates.with_enough(few)["architecture"])
+
+
+def test_no_run_is_an_error_that_says_what_to_do():
+    with pytest.raises(ValueError, match="no run of the sweep; `python -m lib run sweep`"):
+        learning_rates.table({})
+
+
+def test_what_a_stopped_sweep_has_is_counted():
+    table = without(table_of(parabola), "backbone", seed=1)
+    seeds = learning_rates.seeds(without(table, "Extra:L2", LRS[:1]))
+    assert seeds.index.tolist() == list(TOPS) and seeds.columns.tolist() == LRS
+    assert seeds.to_numpy().tolist() == [[2] * 7, [1] * 7, [0, *[2] * 6]]
+
+
+def test_means_are_over_the_seeds_there_are():
+    table = table_of(lambda architecture, octave, seed: 0.5 + 0.1 * seed, seeds=(0, 1, 2))
+    means = learning_rates.means(without(table, "backbone", seed=2)).set_index("architecture")["accuracy"]
+    np.testing.assert_allclose(means["Extra:L2"], 0.6)
+    np.testing.assert_allclose(means["backbone"], 0.55)
+    assert len(means) == 21
+
+
+@pytest.mark.parametrize("missing", [{}, {"lrs": LRS[2:3]}, {"lrs": LRS[-2:]}, {"seed": 1}])
+def test_the_best_learning_rate_of_a_parabola_is_its_vertex(missing):
+    table = without(table_of(parabola), "backbone", **missing)
+    optima = learning_rates.optima(table)
+    octaves, heights = zip(*TOPS.values(), strict=True)
+    np.testing.assert_allclose(np.log2(optima["lr"] / 0.4), octaves, atol=1e-9)
+    np.testing.assert_allclose(optima["accuracy"], heights, atol=1e-12)
+    assert optima["inside"].all()
+    assert optima["runs"].sum() == len(table)
+    assert learning_rates.spread_octaves(optima) == pytest.approx(1.5)
+
+
+def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
+    noise = np.random.default_rng(0).normal(0, 0.002, 7)
+
+    def noisy(architecture, octave, seed):
+        return parabola(architecture, octave) + (1 - 2 * seed) * noise[round(octave) + 3]
+
+    expected = learning_rates.optima(table_of(parabola))
+    pd.testing.assert_frame_equal(learning_rates.optima(table_of(noisy)), expected)
+    one = learning_rates.optima(table_of(noisy, seeds=(0,)))
+    assert (np.log2(one["lr"] / expected["lr"]).abs() > 0.01).all()
+
+
+@pytest.mark.parametrize(
+    "accuracy, best",
+    [
+        (lambda o: -((o - 5) ** 2), LRS[-1]),  # highest above the range
+        (lambda o: -((o + 4) ** 2), LRS[0]),  # below it
+        (lambda o: (o - 1) ** 2, LRS[0]),  # a vertex in the range, but a lowest one
+        (lambda o: 0.1 * o, LRS[-1]),  # none at all
+    ],
+)
+def test_a_best_learning_rate_at_an_end_of_the_range_is_only_a_bound(accuracy, best):
+    table = table_of(lambda architecture, octave, seed: accuracy(octave))
+    optima = learning_rates.optima(table)
+    np.testing.assert_allclose(optima["lr"], best)
+    np.testing.assert_allclose(optima["accuracy"], accuracy(np.log2(best / 0.4)))
+    assert not optima["inside"].any()
+
+
+def test_a_parabola_needs_three_learning_rates():
+    with pytest.raises(
+        ValueError, match=r"backbone has the learning rates \[0.1, 0.2\]; a parabola needs three"
+    ):
+        learning_rates.optima(without(table_of(parabola), "backbone", [LRS[0], *LRS[3:]]))
+
+
+def test_a_straight_line_is_smooth_already():
+    table = table_of(lambda architecture, octave, seed: 0.9 + 0.01 * octave)
+    smooth = learning_rates.smoothed(without(table, "backbone", LRS[-2:]))
+    np.testing.assert_allclose(smooth["accuracy"], 0.9 + 0.01 * np.log2(smooth["lr"] / 0.4), atol=1e-9)
+    spans = smooth.groupby("architecture", observed=True)["lr"].agg(["min", "max", "size"])
+    assert spans.loc["backbone"].tolist() == pytest.approx([0.05, 0.8, 4 * learning_rates.FINENESS + 1])
+    assert spans.loc["Extra:L2"].tolist() == pytest.approx([0.05, 3.2, 6 * learning_rates.FINENESS + 1])
+
+
+@pytest.mark.parametrize("octaves, left", [(16, 1.0), (4, 0.5), (2, 0.113)])
+def test_smoothing_halves_waves_of_four_octaves(octaves, left):
+    def wave(architecture, octave, seed):
+        return 0.5 + 0.1 * np.cos(2 * np.pi * octave / octaves)
+
+    # a long range, whose middle is far from its ends
+    lrs = [0.4 * 2.0**k for k in range(-16, 17)]
+    smooth = learning_rates.smoothed(table_of(wave, architectures=["backbone"], lrs=lrs))
+    middle = smooth["accuracy"].iloc[len(smooth) // 2]
+    assert (middle - 0.5) / 0.1 == pytest.approx(left, abs=0.01)
+
+
+def test_fewer_learning_rates_than_a_curve_needs():
+    table = without(table_of(parabola), "backbone", LRS[:3])
+    with pytest.raises(ValueError, match="backbone has 4 learning rates, .*; smoothing needs 5"):
+        learning_rates.smoothed(table)
+    kept = learning_rates.with_enough(table)
+    assert kept["architecture"].cat.categories.tolist() == ["Residual:L1+L3", "Extra:L2"]
+    assert len(kept) == 2 * 7 * 2
+    assert len(learning_rates.smoothed(kept)["architecture"].unique()) == 2
+    with pytest.raises(ValueError, match="no architecture has 5 learning rates, only {'backbone': 4}"):
+        learning_rates.with_enough(table[table["architecture"] == "backbone"])
+
+
+def test_the_cost_of_one_learning_rate_for_all():
+    costs, correlation = learning_rates.selection(table_of(parabola), lr=0.4)
+    octaves, heights = (np.array(x) for x in zip(*TOPS.values(), strict=True))
+    assert costs.index.tolist() == list(TOPS)
+    np.testing.assert_allclose(costs["best"], heights)
+    np.testing.assert_allclose(costs["loss"], 0.004 * octaves**2, atol=1e-12)
+    np.testing.assert_allclose(costs["accuracy"], heights - 0.004 * octaves**2)
+    assert correlation == pytest.approx(1)
+    # at 3.2 the backbone, though worst at its best, beats the network whose best is far below
+    costs, correlation = learning_rates.selection(table_of(parabola), lr=3.2)
+    assert costs["accuracy"].rank().tolist() == [2.0, 1.0, 3.0]
+    assert correlation == pytest.approx(0.5)  # 1 − 6·(1 + 0 + 1)/(3·8)
+
+
+def test_two_networks_that_change_places():
+    table = table_of(parabola, architectures=["Residual:L1+L3", "Extra:L2"])
+    assert learning_rates.selection(table, lr=0.4)[1] == pytest.approx(1)
+    assert learning_rates.selection(table, lr=3.2)[1] == pytest.approx(-1)
+
+
+def test_one_learning_rate_for_all_must_be_in_the_range_of_all_and_they_more_than_one():
+    table = table_of(parabola)
+    with pytest.raises(ValueError, match="lr=0.4 is outside the learning rates of backbone, 0.8 to 3.2"):
+        learning_rates.selection(without(table, "backbone", LRS[:4]), lr=0.4)
+    with pytest.raises(ValueError, match=r"the architectures \['backbone'\]; to rank them takes two"):
+        learning_rates.selection(table[table["architecture"] == "backbone"])
+
+
+def test_tables_are_made_not_changed():
+    table = table_of(parabola)
+    before = table.copy(deep=True)
+    for make in ("seeds", "means", "with_enough", "smoothed", "optima", "selection"):
+        getattr(learning_rates, make)(table)
+    pd.testing.assert_frame_equal(table, before)
