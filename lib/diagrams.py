@@ -3,17 +3,17 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from lib import figures
 from lib.analysis import CLASSIFIER
 from lib.config import Config, parse_architecture
+from lib.style import layer_colours, new_axes, styled
 
 
-@figures.styled
+@styled
 def network(config: Config, image_size: int) -> Figure:
     """The network of a config as a diagram, from image to logits, with channels and image sizes."""
     boxes, skips = _blocks(config, image_size)
-    figure, axes = figures.new_axes(size=(10, 2.3))
-    colours = figures.layer_colours([layer for _, _, layer in boxes if layer])
+    figure, axes = new_axes(size=(10, 2.3))
+    colours = layer_colours([layer for _, _, layer in boxes if layer])
     for i, (title, detail, layer) in enumerate(boxes):
         colour = (*colours[layer], 0.35) if layer else "white"
         axes.add_patch(

@@ -1,70 +1,37 @@
 """One function for each figure: takes tables, returns a matplotlib figure.
 
-Layers keep their colour everywhere, dark to light from input to output; the classifier, which is
-not scale-invariant, is grey. Points, thousands of them, are drawn as pixels also in vector files.
+What stands for what is in `lib.style`.
 """
 
-from collections.abc import Iterable
-from functools import wraps
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from lib.analysis import CLASSIFIER
-
-STYLE = {
-    "figure.dpi": 110,
-    "savefig.dpi": 110,
-    "savefig.bbox": "tight",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.4,
-    "legend.frameon": False,
-    "svg.hashsalt": "lib",  # the same figure gives the same file
-}
-THEORY = {"color": "black", "linewidth": 1.5}
-CIRCLES = {"s": 6, "linewidth": 0.4, "facecolor": "none", "rasterized": True}
-
-
-def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:
-    """A colour for each layer, by depth; safe for colour-blind readers and in grey."""
-    deep = [layer for layer in layers if layer != CLASSIFIER]
-    # the last fifth of viridis is too pale on white
-    colours = dict(zip(deep, sns.color_palette("viridis", int(len(deep) * 1.25))[: len(deep)], strict=True))
-    return colours | {CLASSIFIER: (0.55, 0.55, 0.55)}
-
-
-def styled(draw):
-    """Draws in the book's style, and leaves it to the caller to show the figure."""
-
-    @wraps(draw)
-    def styled(*args, **kwargs) -> Figure:
-        with plt.rc_context(STYLE):
-            figure = draw(*args, **kwargs)
-        plt.close(figure)  # else pyplot would show it a second time
-        return figure
-
-    return styled
-
-
-def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):
-    """A figure and its axes, laid out so that nothing overlaps; ``size`` in inches."""
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **sharing)
-
-
-def _by_layer(table: pd.DataFrame):
-    return table.groupby("layer", observed=True)
+from lib import learning_rates
+from lib.style import (
+    CIRCLES,
+    NARROW,
+    STEPS,
+    THEORY,
+    architecture_style,
+    form_style,
+    grid,
+    label_styles,
+    layer_colours,
+    layer_panels,
+    legend_above,
+    log_ticks,
+    new_axes,
+    percent_ticks,
+    styled,
+)
 
 
 def _against_epoch(axes, table: pd.DataFrame, column: str, label: str, log: bool = True) -> None:
     """One coloured line for each layer against the epoch, with a legend beside the axes."""
     colours = layer_colours(table["layer"].cat.categories)
-    for layer, rows in _by_layer(table):
+    for layer, rows in table.groupby("layer", observed=True):
         axes.plot(rows["epoch"], rows[column], color=colours[layer], linewidth=0.8, label=layer)
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     legend = axes.legend(title="layer", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -95,7 +62,7 @@ def shared_limits(*columns: pd.Series) -> tuple[float, float]:
 @styled
 def balance(table: pd.DataFrame) -> Figure:
     """Figure 3: growth as circles, shrinkage as a black line, a panel for each layer."""
-    figure, panels = _panels(table)
+    figure, panels = layer_panels(table)
     limits = shared_limits(table["growth"], table["shrinkage"])
     for axes, (layer, rows), colour in panels:
         axes.scatter(rows["epoch"], rows["growth"], edgecolor=colour, label="growth", **CIRCLES)
@@ -120,7 +87,7 @@ def effective_step(table: pd.DataFrame, line: str) -> Figure:
 
     ``line`` is the label of that value, such as ``√(2λα)``.
     """
-    figure, panels = _panels(table)
+    figure, panels = layer_panels(table)
     top = 2 * table["predicted"].max() or None  # without weight decay there is no line
     for axes, (layer, rows), colour in panels:
         axes.scatter(rows["epoch"], rows["ratio"], edgecolor=colour, label="λ|g|/|w|", **CIRCLES)
@@ -136,7 +103,7 @@ def gradient_correlation(table: pd.DataFrame) -> Figure:
 
     The line is the mean over each epoch. From `analysis.dynamics`.
     """
-    figure, panels = _panels(table)
+    figure, panels = layer_panels(table)
     for axes, (layer, rows), colour in panels:
         axes.scatter(rows["epoch"], rows["correlation"], edgecolor=colour, **CIRCLES)
         means = rows["correlation"].groupby(np.floor(rows["epoch"]) + 0.5).mean()
@@ -146,24 +113,10 @@ def gradient_correlation(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panels(table: pd.DataFrame):
-    """A panel for each layer, in rows of four: pairs of axes, rows and colour."""
-    groups = list(_by_layer(table))
-    columns = min(4, len(groups))
-    rows = -(-len(groups) // columns)
-    figure, axes = new_axes(columns, rows, (10, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
-    for spare in axes.flat[len(groups) :]:
-        spare.set_visible(False)
-    figure.supxlabel("epoch")
-    colours = layer_colours(table["layer"].cat.categories)
-    panels = [(a, g, colours[g[0]]) for a, g in zip(axes.flat, groups, strict=False)]
-    return figure, panels
-
-
 @styled
 def ratio_by_epoch(table: pd.DataFrame) -> Figure:
     """R for each epoch and layer, and what the norm equation gives, from `analysis.ratio_by_epoch`."""
-    figure, panels = _panels(table)
+    figure, panels = layer_panels(table)
     for axes, (layer, rows), colour in panels:
         axes.plot(rows["epoch"], rows["R"], "o", markersize=4, color=colour, label="measured")
         axes.plot(rows["epoch"], rows["R_ode"], label="norm equation", **THEORY)
@@ -180,7 +133,7 @@ def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     ``tables`` are of `analysis.equilibrium`, by label; the band is 1 ± ``tolerance``.
     """
     figure, axes = _ratio_axes(tables, tolerance)
-    for x, label, table, style in _side_by_side(tables):
+    for x, label, table, style in _beside(tables):
         around = [table["R"] - table["low"], table["high"] - table["R"]]
         axes.errorbar(x, table["R"], yerr=around, linestyle="none", capsize=3, label=label, **style)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -191,7 +144,7 @@ def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
 def correction(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     """R before (hollow) and after (filled) the correction for gradient correlation, as `equilibrium`."""
     figure, axes = _ratio_axes(tables, tolerance)
-    for x, label, table, style in _side_by_side(tables):
+    for x, label, table, style in _beside(tables):
         axes.plot(x, table["R"], linestyle="none", fillstyle="none", label=f"{label}, as measured", **style)
         axes.plot(x, table["R_corrected"], linestyle="none", label=f"{label}, corrected", **style)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -209,20 +162,139 @@ def _ratio_axes(tables: dict[str, pd.DataFrame], tolerance: float):
     return figure, axes
 
 
-def _side_by_side(tables: dict[str, pd.DataFrame]):
+def _beside(tables: dict[str, pd.DataFrame]):
     """For each labelled table: its positions along x, and its marker and colour."""
     offsets = np.linspace(-0.15, 0.15, len(tables)) if len(tables) > 1 else [0]
     for (label, table), offset in zip(tables.items(), offsets, strict=True):
         yield np.arange(len(table)) + offset, label, table, form_style(label)
 
 
-def form_style(form: str) -> dict[str, object]:
-    """Marker and colour of a form of SGD, the same in every figure; raises ValueError for another."""
-    markers = dict(zip(("sgd", "heavy-ball", "nesterov"), "osD", strict=True))
-    if form not in markers:
-        raise ValueError(f"form={form!r} is not known; it must be one of {', '.join(markers)}")
-    colours = dict(zip(markers, sns.color_palette("colorblind"), strict=False))
-    return {"marker": markers[form], "color": colours[form]}
+@styled
+def batch_sizes(tables: dict[str, pd.DataFrame]) -> Figure:
+    """λ|g|/|w| of runs of two batch sizes, root mean square over each epoch; dashed, the equilibrium values.
+
+    ``tables`` are of `analysis.dynamics`, by label.
+    """
+    styles = label_styles(tables)
+    figure, panels = layer_panels(next(iter(tables.values())), **NARROW)
+    top = 2 * max(table["predicted"].max() for table in tables.values()) or None
+    for axes, (layer, _), _ in panels:
+        of_layer = _of_layer(tables, layer)
+        for label, rows in of_layer.items():
+            squares = (rows["ratio"] ** 2).groupby(np.floor(rows["epoch"]) + 0.5).mean()
+            axes.plot(squares.index, np.sqrt(squares), label=label, markersize=4, **styles[label])
+        for rows in of_layer.values():
+            axes.plot(rows["epoch"], rows["predicted"], label="equilibrium", linestyle="--", **THEORY)
+        axes.set(title=layer, ylim=(0, top))
+    figure.supylabel("λ|g|/|w|, rms over an epoch")
+    legend_above(figure)
+    return figure
+
+
+@styled
+def side_by_side(tables: dict[str, pd.DataFrame], column: str, label: str, log: bool = False) -> Figure:
+    """A column of two forms' tables at every step, a panel for each layer, a colour for each form.
+
+    ``tables`` are of `analysis.dynamics`, by form, such as ``heavy-ball`` and ``lars``; ``label``
+    says what the column is.
+    """
+    figure, panels = layer_panels(next(iter(tables.values())), **NARROW)
+    low, high = shared_limits(*(table[column] for table in tables.values()))
+    limits = (low, high) if log else (0, high / 1.5)  # a log axis needs more room
+    for axes, (layer, _), _ in panels:
+        for form, rows in _of_layer(tables, layer).items():
+            colour = form_style(form)["color"]
+            axes.plot(rows["epoch"], rows[column], label=form, color=colour, **STEPS)
+        axes.set(title=layer, yscale="log" if log else "linear", ylim=limits)
+    figure.supylabel(label)
+    legend_above(figure)
+    return figure
+
+
+def _of_layer(tables: dict[str, pd.DataFrame], layer: str) -> dict[str, pd.DataFrame]:
+    return {label: table[table["layer"] == layer] for label, table in tables.items()}
+
+
+@styled
+def gradient_noise(table: pd.DataFrame) -> Figure:
+    """rms |g| against the batch size with the weights held still, a panel for each epoch.
+
+    ``table`` has ``epoch``, ``batch_size``, ``layer`` (categorical) and ``grad_norm_sq``, the mean of
+    |g|² over batches. Dashed: the slope −1/2 of gradients that are all noise.
+    """
+    sizes = np.unique(table["batch_size"])
+    epochs = list(table.groupby("epoch"))
+    figure, panels = grid(len(epochs), 2, (3.5, 2.7))
+    colours = layer_colours(table["layer"].cat.categories)
+    for axes, (epoch, rows) in zip(panels, epochs, strict=True):
+        for layer, of_layer in rows.groupby("layer", observed=True):
+            rms = np.sqrt(of_layer.groupby("batch_size")["grad_norm_sq"].mean())
+            axes.plot(rms.index, rms, "o-", markersize=3, color=colours[layer], label=layer)
+        start = 1.5 * np.sqrt(rows["grad_norm_sq"].max())
+        axes.plot(sizes, start * np.sqrt(sizes[0] / sizes), label="slope −1/2", linestyle="--", **THEORY)
+        axes.set(title=f"epoch {epoch:g}", yscale="log")
+        axes.set_ylim(shared_limits(np.sqrt(table["grad_norm_sq"])))
+        log_ticks(axes, sizes[::2])
+    figure.supxlabel("batch size N")
+    figure.supylabel("|g|, rms over batches")
+    legend_above(figure)
+    return figure
+
+
+@styled
+def accuracy_against_lr(
+    table: pd.DataFrame, smooth: pd.DataFrame | None = None, optima: pd.DataFrame | None = None
+) -> Figure:
+    """Figures 8 and 9: test accuracy against λ for each architecture; the thin line is at λ = 0.4.
+
+    ``table`` is of `learning_rates.table`: the means over seeds, and each run as a dot beside them. With
+    ``smooth``, of `learning_rates.smoothed`, its curves are drawn instead; a marker on a curve is
+    at λ* of ``optima``, of `learning_rates.optima`, unless that is only a bound. A run that diverged
+    is a cross at the bottom.
+    """
+    figure, axes = new_axes(size=(6.5, 4.5))
+    axes.axvline(0.4, color="black", linewidth=0.8, linestyle=":")
+    bottom, top = _whole_percents(table["accuracy"])
+    for architecture, runs in table.groupby("architecture", observed=True):
+        style = architecture_style(architecture)
+        axes.plot([], [], label=architecture, **style)
+        runs = learning_rates.finished(runs)
+        if smooth is None:
+            means = runs.groupby("lr")["accuracy"].mean()
+            axes.plot(means.index, means, **style)
+            several = runs[runs.groupby("lr")["seed"].transform("nunique") > 1]
+            beside = 1.06 * several["lr"]  # under the mean they would not be seen
+            axes.plot(beside, several["accuracy"], ".", markersize=4, color=style["color"])
+            continue
+        curve = smooth[smooth["architecture"] == architecture]
+        axes.plot(curve["lr"], curve["accuracy"], **style | {"marker": ""})
+        if optima is not None and optima.loc[architecture, "inside"]:
+            best = optima.loc[architecture, "lr"]
+            height = np.interp(np.log(best), np.log(curve["lr"]), curve["accuracy"])
+            axes.plot(best, height, markersize=9, **style)
+    _crosses(axes, table[table["diverged"]], bottom)
+    log_ticks(axes, np.unique(table["lr"]))
+    axes.set(xlabel="learning rate λ", ylabel="test accuracy", ylim=(bottom, top))
+    percent_ticks(axes)
+    legend_above(figure, columns=2)
+    return figure
+
+
+def _crosses(axes, diverged: pd.DataFrame, bottom: float) -> None:
+    """A cross at the bottom for each run that diverged, side by side where they have one learning rate."""
+    if len(diverged):
+        axes.plot([], [], "x", color="black", label="diverged")
+    places = diverged["lr"] * 1.08 ** diverged.groupby("lr").cumcount()
+    for lr, architecture in zip(places, diverged["architecture"], strict=True):
+        colour = architecture_style(architecture)["color"]
+        axes.plot(lr, bottom, "x", markersize=7, color=colour, clip_on=False)
+
+
+def _whole_percents(accuracy: pd.Series) -> tuple[float, float]:
+    """Limits that hold the accuracies, the same for a figure of the runs and one of their means."""
+    if accuracy.isna().all():  # every run diverged
+        return 0.0, 1.0
+    return np.floor(100 * accuracy.min() - 0.5) / 100, np.ceil(100 * accuracy.max() + 0.5) / 100
 
 
 @styled
@@ -245,7 +317,7 @@ def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
             text = label if i == 0 else None
             axes.plot(epochs["epoch"], epochs["test_accuracy"], color=colour, linewidth=1.2, label=text)
     axes.set(xlabel="epoch", ylabel="test accuracy")
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_ticks(axes)
     axes.legend(loc="lower right")
     return figure
 

@@ -5,6 +5,11 @@ from lib import diagrams, models
 from lib.config import Config
 
 
+@pytest.mark.mpl_image_compare(baseline_dir="baseline_images", savefig_kwargs={"dpi": 45})
+def test_the_diagram_looks_as_it_did():
+    return diagrams.network(Config(architecture="Residual:L1+L3"), 32)
+
+
 @pytest.mark.parametrize("architecture", ["backbone", "Extra:L2", "Residual:L1+L3"])
 def test_the_diagram_has_a_box_for_every_weight(architecture):
     figure = diagrams.network(Config(architecture=architecture), 32)

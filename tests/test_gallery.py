@@ -1,0 +1,103 @@
+import json
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import recordable_run
+from matplotlib.figure import Figure
+
+from lib import claims, data, experiments, gallery, paths, prose, records, runner
+from lib import config as config_module
+
+NOT_OF_RUNS = {"augmentation", "network", "schedule"}
+
+
+@pytest.fixture(scope="module")
+def synthetic_records(tmp_path_factory):
+    """A record for every run of the scale demo, whose numbers nobody trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("records")
+        patch.setattr(paths, "records", lambda scale: folder / scale)
+        patch.setitem(config_module.EPOCH_IMAGES, "digits", 6 * 64)  # six steps an epoch are enough
+        for experiment in experiments.EXPERIMENTS:
+            for name, config in experiments.configs(experiment, "demo").items():
+                run = recordable_run(config)
+                best = 0.8 + 0.1 * (config.architecture == "backbone") - 0.01 * abs(np.log2(config.lr / 0.4))
+                run = replace(run, epochs=run.epochs.assign(test_accuracy=best))
+                path = runner.record_path(experiment, "demo", name, config)
+                records.write(run, path, every=experiments.steps_kept(experiment, config))
+        yield folder
+
+
+@pytest.mark.parametrize("name", gallery.FIGURES)
+def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records, name):
+    drawn = gallery.picture(name, "demo")
+    assert isinstance(drawn.figure, Figure) and not plt.get_fignums()
+    assert drawn.source.startswith("scale demo")
+    assert drawn.source.endswith(f"; `python -m lib figure {name} --scale demo`")
+    if name not in NOT_OF_RUNS:
+        assert "digits" in drawn.source and "seed 0" in drawn.source and "CPU" in drawn.source
+        assert len(drawn.numbers) and not drawn.numbers.isna().all().any()
+
+
+def test_chapters_show_every_figure_once_and_say_where_it_is_from():
+    shown, sourced = [], []
+    for path in (paths.ROOT / "book").glob("*.ipynb"):
+        for cell in json.loads(path.read_text())["cells"]:
+            figure = cell["metadata"].get("mystnb", {}).get("figure")
+            if figure is None or "gallery.show" not in "".join(cell["source"]):
+                continue
+            name = figure["name"].removeprefix("fig-")
+            shown += [name]
+            sourced += [name] * (f"{{glue:md}}`source-{name}`" in figure["caption"])
+            assert f'gallery.show("{name}"' in "".join(cell["source"])
+            assert cell["metadata"]["mystnb"]["image"]["alt"]
+    assert sorted(shown) == sorted(gallery.FIGURES) and sourced == shown
+
+
+@pytest.mark.parametrize("chapter", prose.CHAPTERS)
+def test_every_chapter_has_its_numbers(synthetic_records, chapter):
+    numbers = prose.of_chapter(chapter, "demo")
+    # a NumPy number would be glued as a blank
+    assert numbers and all(type(value) in (int, float, str) for value in numbers.values())
+
+
+def test_every_claim_is_judged_from_records(synthetic_records):
+    recorded = claims.recorded("demo")
+    verdicts = [claims.judge(claim, recorded).verdict for claim in claims.CLAIMS]
+    assert claims.NOT_RECORDED not in verdicts
+
+
+@pytest.mark.parametrize("suffix, begins", [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_a_figure_is_saved_in_the_format_of_its_suffix(synthetic_records, tmp_path, suffix, begins):
+    path = gallery.save("schedule", "demo", tmp_path / f"schedule.{suffix}")
+    assert path.read_bytes().startswith(begins)
+
+
+def test_the_numbers_are_saved_as_a_table(synthetic_records, tmp_path):
+    table = pd.read_csv(gallery.save("step", "demo", tmp_path / "step.csv"))
+    assert list(table) == ["layer", "epoch", "ratio", "predicted"] and len(table) == 8 * 24 * 6
+    table = pd.read_csv(gallery.save("forms", "demo", tmp_path / "forms.csv"))
+    assert list(table)[:3] == ["form", "layer", "R"]
+    with pytest.raises(ValueError, match="network is a drawing; it has no numbers"):
+        gallery.save("network", "demo", tmp_path / "network.csv")
+    assert not (tmp_path / "network.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name, scale, file, reason",
+    [
+        ("stp", "demo", "a.svg", "figure='stp' is not known; it must be one of overview, "),
+        ("step", "huge", "a.svg", "scale='huge' is not known"),
+        ("step", "demo", "a.gif", "a.gif: the name must end in one of .svg, .png, .pdf, .csv"),
+    ],
+)
+def test_what_cannot_be_made_is_named(synthetic_records, name, scale, file, reason):
+    with pytest.raises(ValueError, match=reason):
+        gallery.save(name, scale, file)
+
+
+def test_the_digits_can_always_be_pictured():
+    assert data.at_hand(experiments.base("demo").dataset)
