@@ -1,0 +1,114 @@
+/* The arithmetic of the explorer: the norm equation, its fixed point, and a simulation beside it.
+
+Pure functions of numbers and arrays, the same as in lib/theory.py, against which they are tested.
+Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||w|)². Times are in steps.
+*/
+(function () {
+  "use strict";
+
+  /* |w|² at the start of each step. With z = |w|⁴ and λ̃ = λ/(1−ρ): dz/dt = −4λ̃αz + 2λ̃²c², solved
+  exactly over each step, on which λ and c are constant. cSq and lr have a value for each step. */
+  function normCurve(startNormSq, cSq, lr, { weightDecay, momentum }) {
+    const normSq = new Float64Array(lr.length);
+    let z = startNormSq ** 2;
+    for (let t = 0; t < lr.length; t++) {
+      normSq[t] = Math.sqrt(z);
+      const rate = lr[t] / (1 - momentum);
+      const exponent = -4 * rate * weightDecay;
+      z = Math.exp(exponent) * z - (Math.expm1(exponent) * rate * cSq[t]) / (2 * weightDecay);
+    }
+    return normSq;
+  }
+
+  /* λ|g|/|w| in equilibrium, √(2λα(1−ρ)) with its term of next order. */
+  function equilibriumRatio(lr, { weightDecay, momentum }) {
+    const x = lr * weightDecay;
+    return Math.sqrt(x * (1 - momentum) * (2 - x / (1 + momentum)));
+  }
+
+  /* |w|² in equilibrium: |w|⁴ = λc²/(2α(1−ρ)). */
+  function equilibriumNormSq(cSq, lr, { weightDecay, momentum }) {
+    return Math.sqrt((lr * cSq) / (2 * weightDecay * (1 - momentum)));
+  }
+
+  /* Steps in which a deviation of |w|⁴ from equilibrium falls to 1/e. */
+  function relaxationSteps(lr, { weightDecay, momentum }) {
+    return (1 - momentum) / (4 * lr * weightDecay);
+  }
+
+  /* λ for each step, taken at its middle: up from 0 to its peak, and down to 0 at the end. */
+  function scheduledLr(peakLr, { epochs, peakEpoch, stepsPerEpoch }) {
+    return Float64Array.from({ length: epochs * stepsPerEpoch }, (_, t) => {
+      const epoch = (t + 0.5) / stepsPerEpoch;
+      return peakLr * (epoch < peakEpoch ? epoch / peakEpoch : (epochs - epoch) / (epochs - peakEpoch));
+    });
+  }
+
+  /* mulberry32: uniform numbers in [0, 1), the same in every browser. */
+  function uniforms(seed) {
+    let state = seed >>> 0;
+    return () => {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+    };
+  }
+
+  /* Standard normal numbers, by Box and Muller. */
+  function normals(seed) {
+    const uniform = uniforms(seed);
+    let spare = null;
+    return () => {
+      if (spare !== null) {
+        const kept = spare;
+        spare = null;
+        return kept;
+      }
+      const radius = Math.sqrt(-2 * Math.log(1 - uniform()));
+      const angle = 2 * Math.PI * uniform();
+      spare = radius * Math.sin(angle);
+      return radius * Math.cos(angle);
+    };
+  }
+
+  /* Fills g with a random vector orthogonal to w, of mean |g|² = c²/|w|²; returns its |g|². */
+  function drawGradient(g, w, normSq, cSq, normal) {
+    let along = 0;
+    for (let i = 0; i < w.length; i++) {
+      g[i] = normal();
+      along += g[i] * w[i];
+    }
+    // w.length − 1 directions are orthogonal to w
+    const scale = Math.sqrt(cSq / (normSq * (w.length - 1)));
+    let gradNormSq = 0;
+    for (let i = 0; i < w.length; i++) {
+      g[i] = scale * (g[i] - (along / normSq) * w[i]);
+      gradNormSq += g[i] ** 2;
+    }
+    return gradNormSq;
+  }
+
+  /* Heavy-ball with coupled decay on random gradients: |w|² and |g|² at each step. */
+  function simulate(startNormSq, cSq, lr, { weightDecay, momentum, seed = 1, size = 64 }) {
+    const normal = normals(seed);
+    const w = new Float64Array(size).fill(Math.sqrt(startNormSq / size));
+    const buffer = new Float64Array(size);
+    const g = new Float64Array(size);
+    const normSq = new Float64Array(lr.length);
+    const gradNormSq = new Float64Array(lr.length);
+    for (let t = 0; t < lr.length; t++) {
+      normSq[t] = w.reduce((sum, x) => sum + x * x, 0);
+      gradNormSq[t] = drawGradient(g, w, normSq[t], cSq[t], normal);
+      for (let i = 0; i < size; i++) {
+        buffer[i] = momentum * buffer[i] + g[i] + weightDecay * w[i];
+        w[i] -= lr[t] * buffer[i];
+      }
+    }
+    return { normSq, gradNormSq };
+  }
+
+  globalThis.normEquation = {
+    normCurve, equilibriumRatio, equilibriumNormSq, relaxationSteps, scheduledLr, uniforms, simulate,
+  };
+})();

@@ -1,0 +1,41 @@
+"""A browser for the tests that need one: Chromium as the system installs it, without the network."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+#: Names under which systems install it.
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A running browser; skips the test where none is installed."""
+    if EXECUTABLE is None:
+        pytest.skip(f"needs a browser, and none of {', '.join(NAMES)} is installed")
+    with sync_playwright() as playwright:
+        # as root, in a container, there is no sandbox to be had
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=options)
+        yield browser
+        browser.close()
+
+
+def watched(page: Page) -> list[str]:
+    """What goes wrong on a page from now on: errors of its scripts, and requests that leave the disk."""
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on(
+        "console", lambda m: wrong.append(f"console: {m.text}") if m.type in ("error", "warning") else None
+    )
+    page.on("requestfailed", lambda r: wrong.append(f"failed: {r.url}"))
+    page.on("request", lambda r: wrong.append(f"outside: {r.url}") if _leaves(r.url) else None)
+    return wrong
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("file:", "data:", "blob:", "about:"))
