@@ -1,9 +1,13 @@
 """The command line: ``python -m lib``."""
 
+import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from lib import experiments
 from lib.config import Config
@@ -18,6 +22,9 @@ ScaleOption = click.option(
 )
 #: The base run that `train` starts from, for each data set.
 BASES = {"digits": experiments.SCALES["demo"], "cifar10": experiments.SCALES["small"]}
+
+#: What a command raises on bad input or a bad day, with a message for its caller.
+EXPECTED = (ValueError, RuntimeError, OSError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,13 +66,17 @@ def train(out, dataset, **options):
     if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
         base = base.stretched(given["epochs"])
     config = replace(base, dataset=dataset, **given)
-    from lib import analysis, records, training
+    from lib import analysis, checkpoints, files, records, training
 
     if out:
-        records.check_writable(out)  # before the training, not after it
-    run = training.train(config)
-    if out:
-        records.write(run, out)
+        files.check_writable(out)  # before the training, not after it
+        with resumable():
+            checkpoint = checkpoints.path_beside(Path(out))
+            run = training.train(config, checkpoint=checkpoint)
+            records.write(run, out)
+            checkpoint.unlink(missing_ok=True)
+    else:
+        run = training.train(config)
     last = run.epochs.iloc[-1]
     click.echo(f"test accuracy {last['test_accuracy']:.2%}, test loss {last['test_loss']:.4f}")
     if not config.weight_decay:
@@ -77,6 +88,27 @@ def train(out, dataset, **options):
         click.echo(f"  {layer:<12} {R:.3f}{note}")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: in order."""
+
+
+@contextmanager
+def resumable():
+    """Ends a command that is stopped by SIGINT or SIGTERM with a line, and 130 or 143 as a shell would."""
+
+    def terminate(*_):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        click.echo("stopped: what is recorded stays, and the same command goes on from there", err=True)
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @cli.command()
 @click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
 @ScaleOption
@@ -84,14 +116,59 @@ def train(out, dataset, **options):
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="runs at a time, one thread each"
 )
-def run(names, scale, retrain, jobs):
+@click.option("--scheduler", metavar="ADDRESS", help="train on the workers of this Dask scheduler, tcp://…")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False),
+    help="then write the records of these experiments to this zip file, also when stopped on the way",
+)
+@click.option(
+    "--import",
+    "import_",
+    type=click.Path(exists=True, dir_okay=False),
+    help="add the records of such a file to those that are here, and train nothing",
+)
+@click.pass_context
+def run(context, names, scale, retrain, jobs, scheduler, export, import_):
     """Trains and records the runs that are missing.
 
     Of the experiments that are named, or of all. Can be stopped at any moment and started again.
     """
-    from lib import runner
+    given = {
+        name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    if import_ and given != {"import_"}:
+        raise click.UsageError("--import trains nothing and takes all that is in its file: give it alone")
+    if {"jobs", "scheduler"} <= given:
+        raise click.UsageError(
+            "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
+        )
+    with resumable():
+        if import_:
+            _merge(import_)
+            return
+        from lib import archive, files, runner
 
-    runner.run(names or experiments.EXPERIMENTS, scale, retrain=retrain, jobs=jobs, report=click.echo)
+        names = names or tuple(experiments.EXPERIMENTS)
+        if export:
+            files.check_writable(export)  # before the trainings, not after them
+        try:
+            runner.run(names, scale, retrain=retrain, jobs=jobs, scheduler=scheduler, report=click.echo)
+        finally:
+            if export:
+                click.echo(f"{archive.export(names, scale, export)} records exported to {export}")
+
+
+def _merge(file):
+    from lib import archive
+
+    merged = archive.merge(file)
+    for member in merged.different:
+        click.echo(f"{member}: recorded here with other numbers, which stay")
+    click.echo(
+        f"{len(merged.new)} records added; {len(merged.same)} were here already, "
+        f"{len(merged.different)} with other numbers"
+    )
 
 
 @cli.command("list")
@@ -109,15 +186,101 @@ def list_(scale):
 
 
 @cli.command()
+@click.option("--scale", help=f"one of {', '.join(experiments.SCALES)}  [default: all]")
+def verify(scale):
+    """Checks every file in the folder of records.
+
+    Exits with 1 when a record is refused.
+    """
+    from lib import verify
+
+    states = list(verify.states(scale))
+    for state in states:
+        click.echo(f"{state.path}: {state.text}")
+    bad = sum(state.bad for state in states)
+    click.echo(f"{len(states)} files, {bad} records refused")
+    sys.exit(min(bad, 1))
+
+
+@cli.command()
+@click.argument("run")
+@ScaleOption
+def reproduce(run, scale):
+    """Trains a recorded run again, and says how far its numbers are from the record's.
+
+    RUN is the path of a record, or experiment/name, such as dynamics/sgd-seed0. Exits with 0 when all
+    are equal bit for bit, as on the machine of the record; with 3 when averages over halves of the
+    run are equal within the tolerance, as on others; else with 1.
+    """
+    from lib import records, verify
+
+    recorded = records.read(verify.find(run, scale))
+    again = verify.again(recorded)
+    if recorded.diverged_at != again.diverged_at:
+        raise RuntimeError(f"diverged at step {again.diverged_at}, the record at {recorded.diverged_at}")
+    found = verify.differences(recorded, again)
+    if len(found):
+        click.echo(found.to_string(float_format="{:.2g}".format))
+    if not found["largest"].any():
+        click.echo("the same numbers, bit for bit")
+        return
+    click.echo(f"averages differ by {found['averages'].max():.2g}, the tolerance is {verify.TOLERANCE:g}")
+    sys.exit(3 if found["averages"].max() <= verify.TOLERANCE else 1)
+
+
+@cli.command()
 @ScaleOption
 def claims(scale):
     """Prints the claims and the verdicts that the records give."""
-    from lib import claims, runner
+    from lib import claims
 
-    for claim, row in claims.table(runner.recorded("dynamics", scale)).iterrows():
+    for claim, row in claims.table(claims.recorded(scale)).iterrows():
         click.echo(f"{row['verdict']}: {claim}")
         click.echo(f"  {row['what is looked at']}")
         click.echo(f"  observed {row['observed']}, tolerance {row['tolerance']}")
+
+
+@cli.command()
+@click.argument("name")
+@ScaleOption
+@click.option("--out", type=click.Path(dir_okay=False), help="file to write  [default: NAME.svg]")
+def figure(name, scale, out):
+    """Makes one figure of the book from the records.
+
+    The suffix of the file says the format: .svg, .png or .pdf, or .csv for the numbers that are drawn.
+    """
+    from lib import gallery
+
+    click.echo(gallery.save(name, scale, out or f"{name}.svg"))
+
+
+@cli.command()
+@click.option(
+    "--width",
+    "widths",
+    type=int,
+    multiple=True,
+    default=(8,),
+    show_default=True,
+    help="of the network; can be given several times",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]")
+@click.option("--rounds", type=int, default=5, show_default=True, help="how often each variant is measured")
+@click.option("--steps", type=int, help="batches in a round  [default: a few seconds' worth]")
+@click.option("--out", type=click.Path(dir_okay=False), help="write the measurements to this JSON file")
+def bench(widths, device, rounds, steps, out):
+    """Measures how fast the trainer is.
+
+    Beside the same without probes, a plain training loop, and the convolutions alone.
+    """
+    from lib import bench
+
+    benches = []
+    for width in widths:
+        benches.append(bench.run(width, device, rounds, steps))
+        click.echo(benches[-1].text())
+    if out:
+        bench.write(benches, out)
 
 
 @cli.command()
@@ -129,7 +292,8 @@ def claims(scale):
 def book(scale, retrain, parameters):
     """Executes the chapters and builds the site.
 
-    Trains what is not recorded at the scale first; prints where the site is.
+    Trains first what is not recorded at the scale, unless it is the default one, whose records come with
+    the book; prints where the site is.
     """
     from lib import book
 
@@ -140,7 +304,7 @@ def main() -> None:
     """Runs the command line; an expected error ends with one line and exit code 1."""
     try:
         cli(prog_name="python -m lib")
-    except (ValueError, RuntimeError, OSError) as error:
+    except EXPECTED as error:
         sys.exit(f"error: {error}")
 
 

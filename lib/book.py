@@ -30,10 +30,12 @@ class BookError(RuntimeError):
 
 
 def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | None = None) -> Path:
-    """Trains what is not recorded, executes the chapters, builds the site; the path of its first page.
+    """Executes the chapters and builds the site; the path of its first page.
 
-    At the default scale, with no parameters, chapters are executed in place and the site is
-    ``_build/html``. Otherwise copies are executed, and the site is ``_build/<scale>/html``.
+    What is not recorded is trained first, but not at the default scale: its records come with the
+    book, and to add to them takes hours, which is left to `lib.runner.run`. At the default scale,
+    with no parameters, chapters are executed in place and the site is ``_build/html``. Otherwise
+    copies are executed, and the site is ``_build/<scale>/html``.
     Values given as text are read as the type of the parameter's default.
 
     Raises
@@ -47,7 +49,8 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
     """
     experiments.base(scale)
     chosen = {"scale": scale} | check_parameters(notebooks(paths.ROOT), parameters or {})
-    runner.run(experiments.EXPERIMENTS, scale, retrain=retrain)
+    if scale != experiments.DEFAULT_SCALE or retrain:
+        runner.run(experiments.EXPERIMENTS, scale, retrain=retrain)
     if scale == experiments.DEFAULT_SCALE and not parameters:
         # the chapters' own defaults: papermill would leave a cell behind for what it is given
         source, output, chosen = paths.ROOT, paths.BUILD, {}
@@ -173,22 +176,22 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
             del cell.metadata["tags"]
 
 
-def build_site(source: Path, output: Path) -> Path:
-    """Builds the pages anew, warnings being errors, into ``output/html``; the first page's path.
+def build_site(source: Path, output: Path, builder: str = "html") -> Path:
+    """Builds the pages anew, warnings being errors, into ``output/<builder>``; the first page's path.
 
-    Raises BookError with the warnings; an earlier site is then as it was.
+    The builder ``singlehtml`` makes one page of them all. Raises BookError with the warnings; an earlier site is then as it was.
     """
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix="building-") as folder:
-        options = ["--path-output", folder, "-W", "-n", "--keep-going", "--all", "-q"]
+        options = ["--builder", builder, "--path-output", folder, "-W", "-n", "--keep-going", "--all", "-q"]
         run = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
         command = [sys.executable, "-c", run, "build", source, *options]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise BookError(f"the site was not built; jupyter-book says:\n{complaints(result.stderr)}")
-        site = output / "html"
+        site = output / builder
         shutil.rmtree(site, ignore_errors=True)
-        (Path(folder) / "_build" / "html").rename(site)
+        (Path(folder) / "_build" / builder).rename(site)
     return site / "index.html"
 
 

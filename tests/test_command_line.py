@@ -1,9 +1,13 @@
+import os
+import signal
 import subprocess
 import sys
-from dataclasses import fields
+import time
+import zipfile
+from dataclasses import fields, replace
 
 import pytest
-from conftest import assert_same_run, synthetic_run
+from conftest import assert_same_run, recordable_run
 
 from lib import __main__ as command_line
 from lib import experiments, paths, records, runner, training
@@ -12,10 +16,12 @@ from lib.config import Config
 TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
 SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
 OPTIONS = {
-    "": ["train", "run", "list", "book"],
+    "": ["train", "run", "list", "verify", "reproduce", "book"],
     "train": [*SETTINGS, "--out"],
-    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs"],
+    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs", "--scheduler", "--export", "--import"],
     "list": ["--scale"],
+    "verify": ["--scale"],
+    "reproduce": ["RUN", "--scale"],
     "book": ["--scale", "--retrain", "-p"],
 }
 
@@ -43,10 +49,9 @@ def trained(monkeypatch, records_in):
 
     def train(config, **_):
         configs.append(config)
-        return synthetic_run(config, layers=("prep", "layer1", "classifier"))
+        return recordable_run(config)
 
-    for module in (training, runner):
-        monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(training, "train", train)
     return configs
 
 
@@ -72,10 +77,10 @@ def test_nothing_given_shows_the_help(call):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["train", "--lr", "0"], "lr=0.0 is not allowed; it must be a finite number above 0"),
+        (["train", "--lr", "0"], "lr=0.0 is not allowed; it must be above 0 and below 1e+38"),
         (["train", "--lr", "nan"], "lr=nan is not allowed"),
         (["train", "--lr", "fast"], "'fast' is not a valid float"),
-        (["train", "--epochs", "0"], "epochs=0 is not allowed; it must be a whole number from 1 up"),
+        (["train", "--epochs", "0"], "epochs=0 is not allowed; it must be a whole number from 1 to 10000"),
         (["train", "--epochs", "-3"], "epochs=-3 is not allowed"),
         (["train", "--epochs", "1.5"], "'1.5' is not a valid int"),
         (["train", "--width", "0"], "width=0 is not allowed"),
@@ -99,6 +104,18 @@ def test_nothing_given_shows_the_help(call):
         (["run", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
         (["run", "--jobs", "0"], "0 is not in the range"),
         (["run", "--jobs", "two"], "'two' is not a valid int"),
+        (["run", "--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "give one of them"),
+        (["run", "--import", "no-such.zip"], "'no-such.zip' does not exist"),
+        *(
+            (["run", "--import", __file__, *more], "--import trains nothing")
+            for more in (
+                ["dynamics"],
+                ["--jobs", "1"],
+                ["--retrain"],
+                ["--scale", "demo"],
+                ["--export", "a.zip"],
+            )
+        ),
         (["list", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
         (["book", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
         (["frobnicate"], "frobnicate"),
@@ -121,7 +138,7 @@ def test_bad_input_is_one_line_that_says_what_is_allowed(
 GIVEN = dict(
     dataset="cifar10", architecture="Extra:L2", width=3, epochs=7, batch_size=11, lr=0.3, peak_epoch=2.5
 )
-GIVEN |= dict(momentum=0.8, weight_decay=1e-3, seed=5)
+GIVEN |= dict(momentum=0.8, weight_decay=1e-3, noise_every=3, seed=5)
 
 
 @pytest.mark.parametrize("form", [{"nesterov": True}, {"optimizer": "lars"}])
@@ -154,7 +171,7 @@ def test_train_of_fewer_epochs_keeps_the_form_of_the_schedule(call, trained):
 def test_train_prints_accuracy_and_the_ratio_of_each_layer(call, tmp_path, trained):
     code, out, _ = call("train", "--out", tmp_path / "run.parquet")
     run = records.read(tmp_path / "run.parquet")
-    assert_same_run(run, synthetic_run(trained[0]))
+    assert_same_run(run, recordable_run(trained[0]))
     assert code == 0 and f"test accuracy {run.test_accuracy:.2%}" in out and "epochs 6 to 14" in out
     from lib import analysis
 
@@ -177,15 +194,17 @@ def test_a_place_that_cannot_be_written_is_said_before_training(call, trained, t
 
 def test_an_error_while_training_is_one_line_and_no_record(call, monkeypatch, tmp_path):
     def diverge(config, **_):
-        raise training.DivergedError("the loss became nan at step 3; try a smaller lr")
+        raise training.DivergedError(recordable_run(config, diverged_at=3))
 
     monkeypatch.setattr(training, "train", diverge)
     code, out, err = call("train", "--out", tmp_path / "run.parquet")
-    assert (code, out) == (1, "") and err == "error: the loss became nan at step 3; try a smaller lr"
+    assert (code, out) == (1, "") and err.startswith("error: the loss or a weight became infinite or NaN at")
+    assert "at step 3 with Config(" in err and "try a smaller lr" in err
     assert not list(tmp_path.glob("*.parquet"))
 
 
-def test_run_and_list_tell_what_is_recorded(call, trained):
+def test_run_and_list_tell_what_is_recorded(call, trained, monkeypatch):
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"dynamics": experiments.dynamics})
     configs = experiments.configs("dynamics", "demo")
     assert f"0 of {len(configs)}" in call("list", "--scale", "demo")[1]
     code, out, _ = call("run", "dynamics", "--scale", "demo")
@@ -215,6 +234,41 @@ def test_a_damaged_record_is_one_line_with_its_path(call, trained):
     assert code == 1 and str(path) in err and len(err.splitlines()) == 1
 
 
+def test_what_one_machine_exports_another_imports(call, trained, tmp_path, records_in):
+    code, out, _ = call("run", "dynamics", "--scale", "demo", "--export", tmp_path / "runs.zip")
+    configs = experiments.configs("dynamics", "demo")
+    assert code == 0 and f"{len(configs)} records exported to {tmp_path / 'runs.zip'}" in out
+    for name in ("heavy-ball-seed0", "sgd-seed0"):
+        runner.record_path("dynamics", "demo", name, configs[name]).unlink()
+    path = runner.record_path("dynamics", "demo", "sgd-seed0", configs["sgd-seed0"])
+    other = recordable_run(configs["sgd-seed0"])
+    records.write(replace(other, epochs=other.epochs.assign(test_accuracy=0.5)), path)
+    trained.clear()
+    code, out, _ = call("run", "--import", tmp_path / "runs.zip")
+    assert code == 0 and not trained
+    different, counts = out.splitlines()
+    assert path.name in different and "other numbers" in different
+    assert counts == f"1 records added; {len(configs) - 2} were here already, 1 with other numbers"
+
+
+@pytest.mark.parametrize("stop, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_is_one_line_and_exports_what_is_recorded(call, trained, monkeypatch, tmp_path, stop, status):
+    def train(config, **_):
+        if trained:
+            signal.raise_signal(stop)
+        trained.append(config)
+        return recordable_run(config)
+
+    before = signal.getsignal(stop)
+    monkeypatch.setattr(training, "train", train)
+    code, out, err = call("run", "dynamics", "--scale", "demo", "--export", tmp_path / "runs.zip")
+    assert (code, out.splitlines()[-1]) == (status, f"1 records exported to {tmp_path / 'runs.zip'}")
+    assert err == "stopped: what is recorded stays, and the same command goes on from there\n"
+    with zipfile.ZipFile(tmp_path / "runs.zip") as archive:
+        assert len(archive.namelist()) == 1
+    assert signal.getsignal(stop) is before
+
+
 def lib(*arguments):
     """The command line as a reader starts it."""
     command = [sys.executable, "-W", "error", "-m", "lib", *arguments]
@@ -236,6 +290,41 @@ def test_a_real_error_from_the_shell(tmp_path):
     assert result.returncode == 1 and result.stdout == "" and not list(tmp_path.iterdir())
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert all(text in result.stderr for text in ("at step", "lr=1e+30", "try a smaller lr"))
+
+
+# The command line, with more runs than anyone waits for.
+MANY_RUNS = """
+from dataclasses import replace
+from lib import __main__, experiments
+from lib.config import Config
+base = Config(dataset="digits", width=1, epochs=1, peak_epoch=0.5, batch_size=3000)
+experiments.EXPERIMENTS["dynamics"] = lambda scale: {f"sgd-seed{s}": replace(base, seed=s) for s in range(999)}
+__main__.main()
+"""
+
+
+def test_ctrl_c_ends_every_process(records_in):
+    command = [sys.executable, "-c", MANY_RUNS, "run", "dynamics", "--scale", "demo", "--jobs", "2"]
+    environment = os.environ | {"RECORDS_ROOT": str(records_in)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # a session of its own stands in for a terminal, whose Ctrl-C goes to all of its processes
+    with subprocess.Popen(
+        command, cwd=paths.ROOT, env=environment, start_new_session=True, **pipes
+    ) as process:
+        first = process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "stopped: what is recorded stays, and the same command goes on from there\n"
+    reported = [first, *out.splitlines()]
+    assert len(reported) <= len(list(records_in.rglob("*.parquet"))) <= len(reported) + 1
+    for _ in range(100):  # helpers of multiprocessing end a moment after their parent
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("processes are left over")
 
 
 def test_help_does_not_wait_for_torch():
