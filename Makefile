@@ -7,21 +7,34 @@ CHECK  := _build/check
 # the demo trains everything anew, beside the recorded runs and not over them
 RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=$(CURDIR)/_build/demo/records)
 
-.PHONY: book test setup clean
+.PHONY: book pdf test audit setup clean
 
 # train what is not recorded, execute the chapters, build the site
 book: setup
 	$(RECORDS) .venv/bin/python -m lib book --scale $(SCALE)
 
-# two workers of one thread each use two cores better than one of two; nbval runs the chapters anew
-# against their committed outputs, and the site is built from those
+# the chapters as they are, in one file; needs Chromium
+pdf: setup
+	.venv/bin/python -m lib.pdf
+
+# the site is built first, as some tests open its pages; two workers of one thread each use two cores
+# better than one of two; nbval runs the chapters anew against their committed outputs
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	OMP_NUM_THREADS=1 .venv/bin/pytest -rs -n 2 tests
-	TQDM_DISABLE=1 .venv/bin/pytest -rs --nbval --nbval-current-env book/*.ipynb
 	rm -rf $(CHECK)
 	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
+	OMP_NUM_THREADS=1 .venv/bin/pytest -rs -n 2 --dist loadfile tests
+	TQDM_DISABLE=1 .venv/bin/pytest -rs --nbval --nbval-current-env book/*.ipynb
+
+# known vulnerabilities of what is installed; a package that could not be looked up is no pass
+audit: setup
+	$(PYTHON) -m venv _build/audit
+	_build/audit/bin/pip install --quiet pip-audit==2.10.1
+	.venv/bin/pip freeze --exclude-editable | sed 's/+.*//' > _build/audit/installed.txt
+	@_build/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+		-r _build/audit/installed.txt > _build/audit/log 2>&1 && echo "audit: no known vulnerability" || \
+		{ tail -n 20 _build/audit/log; echo "audit: not passed; the lines above say what was found, or that the data could not be reached"; exit 1; }
 
 setup: .venv/installed
 

@@ -1,0 +1,200 @@
+"""The built site: what its pages say, where their links lead, and how a browser shows them.
+
+``$SITE`` names the html folder of a build; without it, it is that of `make test` or of `make book`.
+"""
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import launched, watched
+from bs4 import BeautifulSoup
+
+from lib import paths
+
+FOLDERS = [paths.BUILD / "check" / "_build" / "html", paths.BUILD / "html"]
+SITE = Path(os.environ["SITE"]) if "SITE" in os.environ else next(filter(Path.is_dir, FOLDERS), FOLDERS[0])
+MEGABYTE = 1_000_000
+#: What a template or a missing number leaves behind, in the text of a page.
+BROKEN = re.compile(
+    r"\{(glue|numref|ref|cite|eq|doc)[:}]|\?\?|Unknown (directive|role|interpreted)|\d\.\d{7,}"
+)
+#: What is no number, where a number is glued or stands in a table.
+NO_NUMBER = re.compile(r"^\W*(nan|inf|none|null|undefined)\W*$", re.IGNORECASE)
+#: Elements that make a browser load something, with the attribute that says what.
+LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data"}
+#: Kinds of link elements that load nothing.
+NOT_LOADED = {"canonical", "next", "prev", "search", "index", "author", "license", "alternate"}
+
+PAGES = sorted((SITE / "book").glob("*.html")) or [
+    pytest.param(None, marks=pytest.mark.skip(f"needs a built site, and {SITE} has none: `make book`"))
+]
+pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem if path else "none")
+needs_site = pytest.mark.skipif(not SITE.is_dir(), reason=f"needs a built site, and {SITE} is not there")
+
+
+@cache
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@cache
+def targets(path: Path) -> set[str]:
+    """What a link to a place on this page can name."""
+    return {e[key] for key in ("id", "name") for e in soup(path).find_all(attrs={key: True})}
+
+
+def prose(path: Path) -> BeautifulSoup:
+    """The page's own article, without code, signatures, scripts and data."""
+    article = BeautifulSoup(str(soup(path).find("article")), "html.parser")
+    for element in article.select("pre, code, script, style, svg, .sig"):
+        element.decompose()
+    return article
+
+
+def is_outside(address: str) -> bool:
+    return address.startswith("//") or urlsplit(address.strip()).scheme in (
+        "http",
+        "https",
+        "ftp",
+        "ws",
+        "wss",
+    )
+
+
+@pages
+def test_no_number_is_missing_and_no_markup_is_left_over(path):
+    article = prose(path)
+    found = [match[0] for match in BROKEN.finditer(article.get_text(" "))]
+    glued = [e.get_text().strip() for e in article.select(".pasted-text, .pasted-inline, td")]
+    empty = [e for e in article.select(".pasted-text, .pasted-inline") if not e.get_text().strip()]
+    found += [text for text in glued if NO_NUMBER.match(text)]
+    errors = soup(path).select(".system-message, .problematic")
+    assert not (found or empty or errors)
+
+
+@pages
+def test_every_link_leads_somewhere(path):
+    dead = []
+    for link in soup(path).find_all("a", href=True):
+        address = urlsplit(link["href"])
+        if address.scheme or address.netloc:
+            continue
+        target = (path.parent / unquote(address.path)).resolve() if address.path else path
+        named = unquote(address.fragment)
+        if not target.is_file() or (named and target.suffix == ".html" and named not in targets(target)):
+            dead.append(link["href"])
+    # an empty fragment is the top of the page
+    assert not dead
+
+
+@pages
+def test_every_picture_is_told_in_words(path):
+    images = soup(path).find("article").find_all("img")
+    untold = [i["src"] for i in images if not re.search(r"\w+ \w+", i.get("alt", "")) or "/" in i["alt"]]
+    assert not untold
+
+
+@pages
+def test_a_page_has_one_heading_of_its_own(path):
+    headings = soup(path).find("article").find_all("h1")
+    assert len(headings) == 1
+    assert soup(path).title.get_text().startswith(headings[0].find(string=True).strip())
+
+
+@pages
+def test_a_page_loads_nothing_from_outside_and_is_small(path):
+    html = soup(path)
+    loads = [
+        e[attribute]
+        for tag, attribute in LOADING.items()
+        for e in html.find_all(tag, attrs={attribute: True})
+        if not NOT_LOADED & set(e.get("rel", []))
+    ]
+    styles = [str(e) for e in html.find_all("style")] + [e["style"] for e in html.find_all(style=True)]
+    assert not [address for address in loads + css_addresses("\n".join(styles)) if is_outside(address)]
+    text = re.sub(r"data:image/[^\"')]+", "", path.read_text(encoding="utf-8"))
+    assert len(text.encode()) < MEGABYTE
+
+
+def css_addresses(css: str) -> list[str]:
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
+    found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", css)
+    return ["".join(pair) for pair in found]
+
+
+@needs_site
+def test_no_stylesheet_loads_from_outside():
+    sheets = list(SITE.rglob("*.css"))
+    assert sheets
+    addresses = {(s.name, a) for s in sheets for a in css_addresses(s.read_text(encoding="utf-8"))}
+    assert not [pair for pair in addresses if is_outside(pair[1])]
+
+
+@needs_site
+def test_the_whole_site_is_small():
+    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) < 15 * MEGABYTE
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+def visit(page, path):
+    """Opens a page of the site, and waits until its equations are set."""
+    page.goto(path.as_uri())
+    page.evaluate("() => window.MathJax?.startup?.promise")
+
+
+def barriers(page, **options) -> set[tuple[str, str, str]]:
+    """What axe finds serious in the article; the rest of the page is the theme's."""
+    # the list's role is docutils' own; and of the package's entries, all alike, the first ones will do
+    context = {"include": [["article"]], "exclude": [[".citation-list"], ["dl.py ~ dl.py"]]}
+    found = Axe().run(page, context=context, options={"resultTypes": ["violations"]} | options)
+    return {
+        (violation["id"], node["target"][0], node["failureSummary"])
+        for violation in found.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    }
+
+
+@pages
+def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
+    # in one visit: setting the equations is what takes time
+    page = browser.new_page(color_scheme="light", viewport={"width": 1200, "height": 900})
+    wrong = watched(page)
+    visit(page, path)
+    # an aligned display is one container; each element of the source has one at least
+    unset = page.locator("article .math:not(:has(mjx-container))").all_text_contents()
+    assert not wrong + unset + page.locator("mjx-merror").all_text_contents()
+    assert not barriers(page)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_selector("html[data-theme=dark]")
+    assert not barriers(page, runOnly=["color-contrast"])
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.close()
+
+
+@needs_site
+def test_the_explorer_follows_its_sliders(browser):
+    page = browser.new_page()
+    visit(page, SITE / "book" / "explorer.html")
+    curve = page.locator("svg .equation").first
+    curve.wait_for(state="attached")
+    before = curve.get_attribute("d")
+    page.locator("input[name=weightDecay]").press("ArrowLeft")
+    page.wait_for_function(
+        "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
+    )
+    page.close()
