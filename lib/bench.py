@@ -147,7 +147,7 @@ def _trainer(config: Config, dataset: data.Dataset, probes: bool) -> Callable[[]
 
     def epoch():
         choices = data.draw(dataset, generator)
-        batches = training.batches(data.augment(dataset, choices), choices.label, config.batch_size)
+        batches = training.batches(dataset, choices, config.batch_size)
         training.train_epoch(model, steppers, probe, batches, bar)
         if probes:
             probe.fetch()

@@ -152,9 +152,8 @@ class _Training:
             self._measure_noise(dataset)
         rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in self.steppers]
         choices = data.draw(dataset, self.generator)
-        pairs = batches(data.augment(dataset, choices), choices.label, self.config.batch_size)
+        pairs = batches(dataset, choices, self.config.batch_size)
         losses, accuracy = train_epoch(self.model, rates, self.probe, pairs, bar)
-        del pairs  # an epoch of CIFAR-10 is 600 MB: not two at a time
         rows = self.probe.fetch()
         # no loss follows the last step: weights that it breaks show in what the probe measured
         finite = np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))
@@ -226,10 +225,12 @@ def build(config: Config, device) -> torch.nn.Module:
     return model.to(device, memory_format=torch.channels_last)
 
 
-def batches(images, labels, batch_size):
-    """Pairs of images and labels; a last partial batch is dropped."""
-    whole = len(images) - len(images) % batch_size
-    return zip(images[:whole].split(batch_size), labels[:whole].split(batch_size), strict=True)
+def batches(dataset: data.Dataset, choices: data.Choices, batch_size: int):
+    """Pairs of augmented images and their labels; a last partial batch is dropped."""
+    for start in range(0, len(choices.label) - batch_size + 1, batch_size):
+        batch = choices[start : start + batch_size]
+        # a batch at a time: it stays in the processor's cache, an epoch of CIFAR-10 is 600 MB
+        yield data.augment(dataset, batch), batch.label
 
 
 def steppers(model, config: Config, lrs: np.ndarray):
