@@ -264,23 +264,31 @@ def figure(name, scale, out):
     show_default=True,
     help="of the network; can be given several times",
 )
+@click.option("--batch-size", type=int, default=512, show_default=True, help="images in a step")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="how often each variant is measured")
 @click.option("--steps", type=int, help="batches in a round  [default: a few seconds' worth]")
+@click.option("--jobs", type=click.IntRange(min=1), help="measure also a sweep, so many runs at a time")
+@click.option("--all", "all_", is_flag=True, help="measure each width and batch size of the page on cost")
 @click.option("--out", type=click.Path(dir_okay=False), help="write the measurements to this JSON file")
-def bench(widths, device, rounds, steps, out):
+def bench(widths, batch_size, device, rounds, steps, jobs, all_, out):
     """Measures how fast the trainer is.
 
     Beside the same without probes, a plain training loop, and the convolutions alone.
     """
-    from lib import bench
+    from lib import bench, costs, files
 
-    benches = []
-    for width in widths:
-        benches.append(bench.run(width, device, rounds, steps))
-        click.echo(benches[-1].text())
     if out:
-        bench.write(benches, out)
+        files.check_writable(out)  # before the measurements, not after them
+    speeds, sweeps = [], []
+    for width, batch in costs.PLAN if all_ else [(width, batch_size) for width in widths]:
+        speeds.append(bench.run(width, device, rounds, steps, batch))
+        click.echo(speeds[-1].text())
+    if jobs:
+        sweeps.append(costs.sweep(jobs))
+        click.echo(sweeps[-1].text())
+    if out:
+        costs.write(speeds, sweeps, out)
 
 
 @cli.command()

@@ -1,18 +1,16 @@
 """How fast the trainer is, beside the same without probes, a plain loop, and its convolutions alone.
 
-All four are measured in one process, one after the other in every round, so that whatever else the
+All are measured in one process, one after the other in every round, so that whatever else the
 machine does meets all alike. What counts are the ratios.
 """
 
-import json
-import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -29,15 +27,18 @@ VARIANTS = {
     "no_probes": "the trainer without probes",
     "plain": "a plain loop: DataLoader, torchvision transforms, torch.optim.SGD",
     "convolutions": "the convolutions alone, forward and backward",
+    "arithmetic": "as many operations, in products of large matrices",
 }
 #: What the trainer's speed is divided by.
 RATIOS = ("no_probes", "plain", "convolutions")
 IMAGE_SIZE = 32
+#: Side of the matrices whose product shows what the processor's arithmetic can do.
+MATRIX = 2048
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Images per second in every round, by variant, and on what machine; ``memory_mib`` at its peak."""
+    """Images per second in every round, by variant, and on what machine; ``memory_mib`` at the process's peak so far."""
 
     width: int
     batch_size: int
@@ -58,24 +59,37 @@ class Bench:
         for other in RATIOS:
             median, low, high = self.ratio(other)
             lines.append(f"  trainer / {other}: {median:.2f} ({low:.2f} to {high:.2f})")
-        return "\n".join([*lines, f"  peak memory {self.memory_mib:,.0f} MiB"])
+        return "\n".join([*lines, f"  peak memory of this process so far: {self.memory_mib:,.0f} MiB"])
 
 
-def run(width: int = 8, device: str | None = None, rounds: int = 5, steps: int | None = None) -> Bench:
+def run(
+    width: int = 8,
+    device: str | None = None,
+    rounds: int = 5,
+    steps: int | None = None,
+    batch_size: int = 512,
+) -> Bench:
     """Measures all variants, ``steps`` batches a round; by default as many as take a few seconds.
 
     On the GPU when there is one, unless ``device`` says otherwise. The images are random: no data
     set is needed, and speed does not depend on what they show. Raises ValueError on a width, a number of
     rounds or steps below 1, and on a device that is not there.
     """
-    for name, value in {"width": width, "rounds": rounds, "steps": 1 if steps is None else steps}.items():
+    given = {
+        "width": width,
+        "rounds": rounds,
+        "batch_size": batch_size,
+        "steps": 1 if steps is None else steps,
+    }
+    for name, value in given.items():
         if value < 1:
             raise ValueError(f"{name}={value!r} is not allowed; it must be a whole number from 1 up")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' is not there; it must be cpu, or left out")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    steps = steps or (100 if device.type == "cuda" else max(2, 160 // width))
-    config = Config(width=width)
+    images = 100 * 512 if device.type == "cuda" else 160 * 512 // width
+    steps = steps or max(2, images // batch_size)
+    config = Config(width=width, batch_size=batch_size)
     if device.type == "cpu":
         machine.keep_freed_memory()
     images = _random_images(steps * config.batch_size, device)
@@ -84,6 +98,7 @@ def run(width: int = 8, device: str | None = None, rounds: int = 5, steps: int |
         "no_probes": _trainer(config, images, probes=False),
         "plain": _plain_loop(config, images),
         "convolutions": _convolutions(config, steps, device),
+        "arithmetic": _arithmetic(config, steps, device),
     }
     speeds = {name: [] for name in variants}
     for epoch in tqdm(range(rounds + 1), desc="bench", unit="round", disable=None, leave=False):
@@ -91,26 +106,29 @@ def run(width: int = 8, device: str | None = None, rounds: int = 5, steps: int |
             seconds = _timed(work, device)
             if epoch:  # the first round warms up
                 speeds[name].append(round(steps * config.batch_size / seconds, 1))
-    return Bench(width, config.batch_size, speeds, _memory_mib(device), _machine(device))
+    return Bench(width, config.batch_size, speeds, _memory_mib(device), machine.describe(device))
 
 
-def write(benches: list[Bench], path: str | os.PathLike) -> None:
-    """Writes the measurements to a JSON file."""
-    Path(path).write_text(json.dumps([asdict(b) for b in benches], indent=1) + "\n")
+def operations(config: Config) -> pd.DataFrame:
+    """Floating-point operations of a training step for one image, by layer, in millions.
+
+    Columns: ``layer``, ``forward``, and ``training``: forward, the gradient of the weights and that of
+    the input, which the first layer need not pass on. A multiplication and an addition are two.
+    """
+    rows = []
+    for name, weight, _, y in _layers(models.build(config.architecture, config.width), 1, "cpu"):
+        forward = 2e-6 * weight.numel() * y[0, 0].numel()
+        rows.append((name, forward, forward * (2 if not rows else 3)))
+    return pd.DataFrame(rows, columns=["layer", "forward", "training"])
 
 
-def read(path: str | os.PathLike) -> list[Bench]:
-    """The measurements that `write` wrote."""
-    return [Bench(**b) for b in json.loads(Path(path).read_text())]
-
-
-def layers(model: nn.Module, batch_size: int, image_size: int, device):
+def _layers(model: nn.Module, batch_size: int, device):
     """Name, weight, input and output of each probed layer of a model, for a batch of zeros."""
     seen = {}
     modules = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     hooks = [m.register_forward_hook(lambda m, x, y: seen.update({m: (x[0], y)})) for m in modules]
     with torch.no_grad():
-        model(torch.zeros(batch_size, 3, image_size, image_size, device=device))
+        model(torch.zeros(batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=device))
     for hook in hooks:
         hook.remove()
     for name, weight in models.probed_weights(model).items():
@@ -198,7 +216,7 @@ def _plain_loop(config: Config, dataset: data.Dataset) -> Callable[[], None]:
 def _convolutions(config: Config, steps: int, device) -> Callable[[], None]:
     model = training.build(config, device)
     cases = []
-    for name, weight, x, y in layers(model, config.batch_size, IMAGE_SIZE, device):
+    for name, weight, x, y in _layers(model, config.batch_size, device):
         if weight.dim() == 4:
             inputs = torch.randn_like(x).contiguous(memory_format=torch.channels_last)
             # the first has no gradient to pass on
@@ -211,6 +229,21 @@ def _convolutions(config: Config, steps: int, device) -> Callable[[], None]:
                     y = F.conv2d(x, weight, padding=1)
                 wanted = [t for t in (x, weight) if t.requires_grad]
                 torch.autograd.grad(y, wanted, grad.to(y.dtype))
+
+    return epoch
+
+
+def _arithmetic(config: Config, steps: int, device) -> Callable[[], None]:
+    wanted = 1e6 * operations(config)["training"].sum() * config.batch_size * steps
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    left, right = torch.randn(2, MATRIX, MATRIX, device=device, dtype=dtype)
+    # a round of whole products would be off for small networks: the last one has fewer rows
+    products, rest = divmod(wanted / (2 * MATRIX**2), MATRIX)
+
+    def epoch():
+        for _ in range(int(products)):
+            left @ right
+        left[: round(rest)] @ right
 
     return epoch
 
@@ -233,25 +266,3 @@ def _memory_mib(device) -> float:
 
     unit = 1 if platform.system() == "Darwin" else 2**10  # bytes there, KiB on Linux
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
-
-
-def _machine(device) -> dict[str, str | int]:
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line
-        ]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from lib import experiments, paths, runner
+from lib import experiments, paths, runner, status
 
 #: What execution leaves in a notebook's metadata and no reader needs; it would differ at every run.
 VOLATILE = ("papermill", "execution", "widgets")
@@ -58,7 +59,10 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
         source, output = copy_sources(paths.BUILD / scale / "source"), paths.BUILD / scale
     for chapter in (bar := tqdm(notebooks(source), unit="chapter")):
         bar.set_postfix_str(chapter.stem)
+        start = time.monotonic()
         execute(chapter, {name: chosen[name] for name in declared(chapter) if name in chosen})
+        if not parameters:  # the status page, last of them, shows the others' times
+            status.record_chapter(scale, chapter.stem, time.monotonic() - start)
     return build_site(source, output)
 
 

@@ -14,6 +14,7 @@ from lib.style import (
     NARROW,
     STEPS,
     THEORY,
+    VARIANTS,
     architecture_style,
     form_style,
     grid,
@@ -295,6 +296,29 @@ def _whole_percents(accuracy: pd.Series) -> tuple[float, float]:
     if accuracy.isna().all():  # every run diverged
         return 0.0, 1.0
     return np.floor(100 * accuracy.min() - 0.5) / 100, np.ceil(100 * accuracy.max() + 0.5) / 100
+
+
+@styled
+def cost(per_image: pd.DataFrame, width: int, batch_size: int) -> Figure:
+    """Milliseconds for an image, against the width at one batch size and against the batch size at one width.
+
+    ``per_image`` is of `lib.costs.per_image`.
+    """
+    figure, (left, right) = new_axes(2, size=(8, 3.8), sharey=True)
+    for axes, by, rows in (
+        (left, "width", per_image[per_image["batch_size"] == batch_size]),
+        (right, "batch_size", per_image[per_image["width"] == width]),
+    ):
+        for variant, style in VARIANTS.items():
+            of_variant = rows[rows["variant"] == variant].sort_values(by)
+            axes.plot(of_variant[by], of_variant["ms"], **style)
+        log_ticks(axes, np.unique(rows[by]))
+        axes.set(xlabel=by.replace("_", " "), yscale="log")
+    left.set_title(f"batch size {batch_size}")
+    right.set_title(f"width {width}")
+    figure.supylabel("milliseconds for an image")
+    legend_above(figure)
+    return figure
 
 
 @styled

@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import analysis, data, diagrams, experiments, figures, learning_rates, runner
+from lib import analysis, costs, data, diagrams, experiments, figures, learning_rates, runner
 from lib.training import Run
 
-Drawn = tuple[Figure, pd.DataFrame, dict[str, Run]]  # the figure, its numbers, the runs they are from
+#: The figure, its numbers, and the runs that they are from, or what else they are from in words.
+Drawn = tuple[Figure, pd.DataFrame, dict[str, Run] | str]
 SUFFIXES = (".svg", ".png", ".pdf", ".csv")
 FORMS = ("sgd", "heavy-ball", "nesterov")
 
@@ -34,7 +35,7 @@ def picture(name: str, scale: str) -> Picture:
     experiments.base(scale)  # refuses an unknown scale
     figure, numbers, runs = FIGURES[name](scale)
     command = f"`python -m lib figure {name} --scale {scale}`"  # as code: prose makes a dash of two hyphens
-    about = analysis.describe(runs, scale) if runs else f"scale {scale}"
+    about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
     return Picture(figure, numbers, f"{about}; {command}")
 
 
@@ -176,17 +177,25 @@ def _schedule(scale: str) -> Drawn:
     base = experiments.base(scale)
     numbers = pd.DataFrame({"epoch": range(base.epochs + 1)})
     numbers["lr"] = base.lr_schedule(numbers["epoch"])
-    return figures.schedule(base.lr_schedule, base.epochs), numbers, {}
+    return figures.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
 
 
 def _network(scale: str) -> Drawn:
     base = experiments.base(scale)
     figure = diagrams.network(base, image_size={"digits": 16, "cifar10": 32}[base.dataset])
-    return figure, pd.DataFrame(), {}
+    return figure, pd.DataFrame(), f"scale {scale}"
 
 
 def _augmentation(scale: str) -> Drawn:
-    return figures.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), {}
+    return figures.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), f"scale {scale}"
+
+
+def _cost(scale: str) -> Drawn:
+    measured, _ = costs.read()
+    table, base = costs.per_image(measured), experiments.base("small")
+    m = measured[0].machine
+    source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
+    return figures.cost(table, base.width, base.batch_size), table, source
 
 
 #: The figures in the order of the chapters; those of the post with their number there.
@@ -216,4 +225,5 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "lars-accuracy": lambda scale: _accuracy(scale, {"heavy-ball": "dynamics", "lars": "lars"}),
     "learning-rates": lambda scale: _learning_rates(scale, smooth=True),  # 8
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
+    "cost": _cost,
 }

@@ -1,29 +1,45 @@
-"""The machine that trains: what it is, and how its memory is used."""
+"""The machine at work: what it is, and how its memory is used."""
 
 import ctypes
+import os
 import platform
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import torch
 
 from lib import paths
 
 
-def provenance(device) -> dict[str, str | int | float]:
-    """Device, threads, versions, commit and date, for the record of a run that starts now."""
-    describe = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    git = subprocess.run(describe, cwd=paths.ROOT, capture_output=True, text=True)
-    on_gpu = device.type == "cuda"
+def describe(device) -> dict[str, str | int]:
+    """Device, processor, cores, threads, versions and date, of what is measured from now on."""
     return {
-        "device": torch.cuda.get_device_name(device) if on_gpu else "CPU",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),  # it is of a class of its own
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "commit": git.stdout.strip() if git.returncode == 0 else "not in a git checkout",
+        "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def provenance(device) -> dict[str, str | int]:
+    """The same with the commit of the code, for the record of a run that starts now."""
+    describe_commit = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
+    git = subprocess.run(describe_commit, cwd=paths.ROOT, capture_output=True, text=True)
+    commit = git.stdout.strip() if git.returncode == 0 else "not in a git checkout"
+    return describe(device) | {"commit": commit}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        if lines:
+            return lines[0].partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def keep_freed_memory() -> None:

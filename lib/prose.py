@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lib import analysis, learning_rates, runner, theory
+from lib import analysis, costs, learning_rates, runner, theory
 from lib.training import Run
 
 Numbers = dict[str, float | int | str]
@@ -124,6 +124,11 @@ def sweep(scale: str) -> Numbers:
     return _rounded(found, 3) | counted
 
 
+def cost(scale: str) -> Numbers:
+    """What was measured of speed, which is the same whatever the scale of the other chapters."""
+    return costs.numbers(*costs.read())
+
+
 #: By the chapter's file name.
 CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "index": index,
@@ -134,6 +139,7 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "momentum": momentum,
     "lars": lars,
     "learning-rates": sweep,
+    "cost": cost,
 }
 
 

@@ -1,9 +1,13 @@
 """What is recorded, from where and by what; and the findings in the README, from the same records."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+import torch
 
-from lib import analysis, experiments, prose, records, runner
+from lib import analysis, experiments, files, machine, paths, prose, records, runner
 from lib.training import Run
 
 NONE = "–"
@@ -122,6 +126,31 @@ def numbers(scale: str) -> prose.Numbers:
         "scatter": round(100 * scatter(found["dynamics"]), 2),
         "R_range": round(float(max(ranges)), 3),
     }
+
+
+def record_chapter(scale: str, chapter: str, seconds: float) -> None:
+    """Keeps when, where and with what a chapter was executed, and in how many seconds."""
+    path = _chapters_file(scale)
+    made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    made[chapter] = {"seconds": round(seconds, 1)} | machine.describe(torch.device("cpu"))
+    with files.whole(path) as file:
+        file.write((json.dumps(made, indent=1) + "\n").encode())
+
+
+def chapters(scale: str) -> pd.DataFrame:
+    """When, where and with what each chapter was executed last, and in how many seconds.
+
+    Raises OSError when no chapter was.
+    """
+    made = json.loads(_chapters_file(scale).read_text(encoding="utf-8"))
+    columns = ["seconds", "date", "processor", "cores", "python", "torch"]
+    return pd.DataFrame.from_dict(made, orient="index")[columns].rename_axis(columns="chapter")
+
+
+def _chapters_file(scale: str) -> Path:
+    # what is executed in place comes with the book
+    folder = paths.BOOK if scale == experiments.DEFAULT_SCALE else paths.BUILD / scale
+    return folder / "chapters.json"
 
 
 def findings(scale: str) -> str:

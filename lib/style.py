@@ -55,6 +55,13 @@ _BRANCHES = {
     ("L1", "L2", "L3"): ("#AA4499", "p"),
 }
 _OTHERS = [{"marker": "o", "color": _VERMILION}, {"marker": "^", "color": _SKY}]
+#: What `lib.bench` measures, but for the trainer without probes, which would hide under that with them.
+VARIANTS = {
+    "plain": {"label": "plain loop", "marker": "s", "color": _ORANGE},
+    "trainer": {"label": "trainer", "marker": "o", "color": _BLUE},
+    "convolutions": {"label": "convolutions alone", "marker": "D", "color": _GREEN},
+    "arithmetic": {"label": "arithmetic alone", "linestyle": "--", **THEORY},
+}
 
 
 def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:

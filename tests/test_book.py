@@ -134,6 +134,15 @@ def test_parameters_reach_the_site_and_leave_the_tree_alone(root):
     assert {p.name for p in paths.BUILD.glob("*/*")} == {"html", "source"}
 
 
+def test_it_is_kept_how_long_each_chapter_took(root):
+    write_chapter(root / "book" / "chapter.ipynb", "import time; time.sleep(0.3)")
+    book.build(experiments.DEFAULT_SCALE)
+    kept = json.loads((root / "book" / "chapters.json").read_text())
+    assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < 60
+    book.build("demo")
+    assert json.loads((root / "book" / "chapters.json").read_text()) == kept
+
+
 def test_a_warning_stops_the_site_and_keeps_the_one_before(root):
     html = root / "_build" / "html"
     html.mkdir(parents=True)

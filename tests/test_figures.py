@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
 from lib import analysis, figures, gradient_noise, learning_rates, style
+from lib.bench import VARIANTS
 from lib.config import Config
 
 matplotlib.use("agg")
@@ -47,6 +48,7 @@ def arguments(run):
         "side_by_side": ({"heavy-ball": table, "lars": table}, "norm_sq_relative", "|w|²"),
         "gradient_noise": (noise_table(),),
         "accuracy_against_lr": (sweep, learning_rates.smoothed(sweep), learning_rates.optima(sweep)),
+        "cost": (cost_table(), 8, 512),
         "schedule": (run.config.lr_schedule, 24),
         "learning_curves": ({form: [run.epochs] for form in FORMS},),
         "images": (pictures,),
@@ -96,6 +98,16 @@ def noise_table(factor=1.0) -> pd.DataFrame:
     return table.assign(layer=layers(table["layer"]))
 
 
+def cost_table(factor=1.0) -> pd.DataFrame:
+    """A hundredth of a millisecond for each channel, doubled from variant to variant; and less in large batches."""
+    rows = [
+        (width, batch, variant, factor * 0.01 * width * 2**i * (batch / 512) ** -0.1)
+        for width, batch in ((8, 512), (16, 512), (64, 512), (8, 128), (8, 2048))
+        for i, variant in enumerate(VARIANTS)
+    ]
+    return pd.DataFrame(rows, columns=["width", "batch_size", "variant", "ms"])
+
+
 def dynamics_table(factor=1.0) -> pd.DataFrame:
     """Columns of `analysis.dynamics` that are drawn, from sines; the measured ones times the factor."""
     t, i = np.repeat(np.linspace(0.01, 0.99, 60), 3), np.tile(range(3), 60)
@@ -143,6 +155,7 @@ def canned(factor=1.0) -> dict[str, tuple]:
         "accuracy_against_lr": ((sweep,), (0.84, 0.96)),
         "accuracy_against_lr-diverged": ((with_diverged(sweep),), (0.84, 0.96)),
         "accuracy_against_lr-smooth": ((sweep, *optimum), (0.84, 0.96)),
+        "cost": ((cost_table(factor), 8, 512), (0.05, 20)),
         "schedule": ((lambda epoch: factor * 0.4 * np.sin(epoch / 8), 24), (0, 0.5)),
         "learning_curves": (({form: [epochs - 0.1 * i] for i, form in enumerate(FORMS)},), (0, 1)),
         "images": (({"grey": np.full((2, 4, 4, 3), factor * 0.5), "black": np.zeros((2, 4, 4, 3))},), None),
@@ -314,6 +327,21 @@ def test_batch_sizes_are_root_mean_squares_over_epochs():
         for dashed, scale in zip(axes.lines[2:], (1, 0.5), strict=True):
             np.testing.assert_allclose(dashed.get_ydata(), scale * rows["predicted"])
             assert dashed.get_linestyle() == "--"
+
+
+def test_costs_are_drawn_by_width_and_by_batch_size():
+    table = cost_table()
+    by_width, by_batch = figures.cost(table, 8, 512).axes
+    labels = ["plain loop", "trainer", "convolutions alone", "arithmetic alone"]
+    for axes, by, rows in (
+        (by_width, "width", table[table["batch_size"] == 512]),
+        (by_batch, "batch_size", table[table["width"] == 8]),
+    ):
+        assert [line.get_label() for line in axes.lines] == labels
+        for line, variant in zip(axes.lines, ("plain", "trainer", "convolutions", "arithmetic"), strict=True):
+            shown = rows[rows["variant"] == variant].sort_values(by)
+            np.testing.assert_array_equal(line.get_xydata(), shown[[by, "ms"]])
+        assert axes.get_xscale() == axes.get_yscale() == "log"
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -58,9 +58,10 @@ def check(dataframe_regression, table: pd.DataFrame) -> None:
     dataframe_regression.check(table, tolerances={c: TOLERANCES.get(c, TOLERANCE) for c in table.columns[1:]})
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in gallery.FIGURES if n not in ("augmentation", "network", "schedule")]
-)
+NOT_OF_RUNS = ("augmentation", "network", "schedule", "cost")
+
+
+@pytest.mark.parametrize("name", [n for n in gallery.FIGURES if n not in NOT_OF_RUNS])
 def test_numbers_behind_a_figure(demo, dataframe_regression, name):
     check(dataframe_regression, summary(gallery.picture(name, "demo").numbers))
 

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,10 +10,10 @@ import torch
 from conftest import assert_same_run
 from torch.nn import functional as F
 
-from lib import data, experiments, gradient_noise, models, records, training
+from lib import data, experiments, gradient_noise, models, paths, records, training
 from lib.config import EPOCH_IMAGES, Config
 from lib.optimizers import SGD
-from lib.probes import QUANTITIES
+from lib.probes import QUANTITIES, WeightProbe
 from lib.schedules import per_step
 from lib.training import DivergedError, evaluate, train
 
@@ -201,6 +203,32 @@ def test_evaluate_is_the_mean_over_images_whatever_the_batches():
     accuracy = (logits.argmax(1) == dataset.test_labels).double().mean().item()
     for batch_size in (100, 297, 1000):
         assert evaluate(model.train(), dataset, batch_size) == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+#: A training on all of CIFAR-10 of which an epoch is four steps, and its peak of memory in KiB.
+FOUR_STEPS = """
+import resource
+from lib import config, data, training
+draw, config.EPOCH_IMAGES["cifar10"] = data.draw, 4 * 512
+data.draw = lambda *drawn_from: draw(*drawn_from)[: 4 * 512]
+training.train(config.Config(width=8, epochs=2, peak_epoch=1), progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory otherwise")
+def test_a_training_on_cifar10_needs_little_memory(cifar10_files):
+    done = subprocess.run([sys.executable, "-c", FOUR_STEPS], capture_output=True, text=True, cwd=paths.ROOT)
+    assert int(done.stdout) / 2**20 < 2.5, done.stderr
+
+
+def test_what_is_measured_takes_little_memory():
+    config = Config(width=8)
+    model = models.build(config.architecture, config.width)
+    probe = WeightProbe(list(models.probed_weights(model).values()), config.steps_per_epoch)
+    held = sum(t.nbytes for t in [*probe.old, *probe.average, probe.rows])
+    fetched = (config.epochs - 1) * probe.rows.nbytes
+    assert (held + fetched) / 2**20 < 5
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
