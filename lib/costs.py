@@ -161,7 +161,7 @@ def numbers(measured: list[Bench], sweeps: list[Sweep]) -> dict[str, float | int
             f"{size}_images": round(images),
             f"{size}_share": round(100 * images / convolutions),
             f"{size}_of_arithmetic": round(100 * convolutions / arithmetic),
-            f"{size}_hours": round(EPOCHS * EPOCH_IMAGES["cifar10"] / images / 3600, 2),
+            f"{size}_minutes": round(EPOCHS * EPOCH_IMAGES["cifar10"] / images / 60),
         }
     return found | {
         "gigaflops": round(work["large"] * speed["large", "arithmetic"] / 1000),
