@@ -1,13 +1,15 @@
 """From the chapters to the site: papermill executes them, jupyter-book builds the pages."""
 
 import ast
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import click
@@ -22,6 +24,8 @@ from tqdm import tqdm
 
 from lib import experiments, paths, runner, status
 
+#: Chapters executed at a time: each is a process, which waits for much of its time.
+AT_ONCE = 2
 #: What execution leaves in a notebook's metadata and no reader needs; it would differ at every run.
 VOLATILE = ("papermill", "execution", "widgets")
 
@@ -57,13 +61,36 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
         source, output, chosen = paths.ROOT, paths.BUILD, {}
     else:
         source, output = copy_sources(paths.BUILD / scale / "source"), paths.BUILD / scale
-    for chapter in (bar := tqdm(notebooks(source), unit="chapter")):
-        bar.set_postfix_str(chapter.stem)
-        start = time.monotonic()
-        execute(chapter, {name: chosen[name] for name in declared(chapter) if name in chosen})
-        if not parameters:  # the status page, last of them, shows the others' times
-            status.record_chapter(scale, chapter.stem, time.monotonic() - start)
+    chapters = notebooks(source)
+    # the last, on the status of the book, shows how long the others took
+    for some in (chapters[:-1], chapters[-1:]):
+        for chapter, seconds in _executed(some, chosen):
+            if not parameters:
+                status.record_chapter(scale, chapter.stem, seconds)
     return build_site(source, output)
+
+
+def _executed(chapters: list[Path], parameters: Mapping[str, object]) -> Iterator[tuple[Path, float]]:
+    """Executes chapters, some at a time, with those of the parameters that each declares; seconds of each."""
+
+    def seconds(chapter: Path) -> float:
+        start = time.monotonic()
+        given = {name: parameters[name] for name in declared(chapter) if name in parameters}
+        try:
+            execute(chapter, given)
+        finally:
+            asyncio.get_event_loop().close()  # which jupyter has made for this thread, and leaves open
+        return time.monotonic() - start
+
+    with ThreadPoolExecutor(AT_ONCE) as pool, tqdm(total=len(chapters), unit="chapter") as bar:
+        running = {pool.submit(seconds, chapter): chapter for chapter in chapters}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+                bar.set_postfix_str(running[future].stem)
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def notebooks(root: Path) -> list[Path]:
