@@ -4,12 +4,11 @@ import pytest
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Leaves glued figures out of the comparison, as nbval itself leaves out ``image/png``.
+    """Leaves figures out of the comparison, vectors as nbval itself leaves out ``image/png``.
 
     The bytes of a picture depend on fonts and library versions; the numbers that it shows are
-    compared as text, and figures have tests of their own. myst-nb's glue stores a picture under
-    a type of its own, which nbval does not know for one.
+    compared as text, and figures have tests of their own.
     """
     # only nbval's collector has it; every other one passes through here too
     if hasattr(collector, "skip_compare"):
-        collector.skip_compare += ("application/papermill.record/image/png",)
+        collector.skip_compare += ("image/svg+xml",)

@@ -33,7 +33,7 @@ def _against_epoch(axes, table: pd.DataFrame, column: str, label: str, log: bool
     """One coloured line for each layer against the epoch, with a legend beside the axes."""
     colours = layer_colours(table["layer"].cat.categories)
     for layer, rows in table.groupby("layer", observed=True):
-        axes.plot(rows["epoch"], rows[column], color=colours[layer], linewidth=0.8, label=layer)
+        axes.plot(rows["epoch"], rows[column], color=colours[layer], label=layer, **STEPS | {"alpha": 1})
     axes.set(xlabel="epoch", ylabel=label, yscale="log" if log else "linear")
     legend = axes.legend(title="layer", loc="center left", bbox_to_anchor=(1, 0.5))
     for line in legend.get_lines():

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from lib import analysis, costs, data, diagrams, experiments, figures, learning_rates, runner
+from lib import analysis, costs, data, diagrams, experiments, figures, learning_rates, runner, style
 from lib.training import Run
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
@@ -39,14 +40,13 @@ def picture(name: str, scale: str) -> Picture:
     return Picture(figure, numbers, f"{about}; {command}")
 
 
-def show(name: str, scale: str) -> Figure:
+def show(name: str, scale: str) -> SVG:
     """The figure, for a chapter to show; its source is glued as ``source-<name>``, in Markdown."""
-    from IPython.display import Markdown
     from myst_nb import glue
 
     drawn = picture(name, scale)
     glue(f"source-{name}", Markdown(drawn.source), display=False)
-    return drawn.figure
+    return style.shown(drawn.figure)
 
 
 def save(name: str, scale: str, path: str | Path) -> Path:
@@ -63,7 +63,7 @@ def save(name: str, scale: str, path: str | Path) -> Path:
             raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
         drawn.numbers.to_csv(path, index=drawn.numbers.index.names != [None])
     else:
-        drawn.figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+        style.save(drawn.figure, path, path.suffix[1:])
     return path
 
 

@@ -5,12 +5,16 @@ not scale-invariant, is grey. Where colours could be mistaken for each other, by
 reader or in grey, markers differ too.
 """
 
+import io
+import os
 from collections.abc import Iterable
 from functools import wraps
+from typing import BinaryIO
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from IPython.display import SVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -28,6 +32,8 @@ STYLE = {
     "legend.frameon": False,
     "svg.hashsalt": "lib",  # the same figure gives the same file
 }
+#: Pixels per inch of what is drawn as pixels in a vector file.
+VECTOR_DPI = 120
 THEORY = {"color": "black", "linewidth": 1.5}
 # points, thousands of them, are drawn as pixels also in vector files
 CIRCLES = {"s": 6, "linewidth": 0.4, "facecolor": "none", "rasterized": True}
@@ -119,6 +125,21 @@ def styled(draw):
         return figure
 
     return styled
+
+
+def save(figure: Figure, file: str | os.PathLike | BinaryIO, format: str) -> None:
+    """Writes a figure in the book's style as ``svg``, ``pdf`` or ``png``; the same figure gives the same bytes."""
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    dpi = STYLE["savefig.dpi"] if format == "png" else VECTOR_DPI
+    with plt.rc_context(STYLE):
+        figure.savefig(file, format=format, dpi=dpi, metadata=undated.get(format))
+
+
+def shown(figure: Figure) -> SVG:
+    """The figure as a chapter shows it: vectors, crisp at every size; points by the thousand are pixels in it."""
+    file = io.BytesIO()
+    save(figure, file, "svg")
+    return SVG(file.getvalue().decode())
 
 
 def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):

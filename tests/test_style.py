@@ -1,5 +1,6 @@
 from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -86,3 +87,24 @@ def test_a_style_that_was_changed_by_its_reader_is_not_changed_for_the_next():
     style.form_style("sgd")["color"] = "red"
     style.label_styles(["a"])["a"]["color"] = "red"
     assert style.form_style("sgd")["color"] != "red" != style.label_styles(["a"])["a"]["color"]
+
+
+@pytest.mark.parametrize("format", ["svg", "pdf", "png"])
+def test_a_figure_saved_twice_is_the_same_file(tmp_path, format):
+    for name in ("first", "second"):
+        figure, axes = style.new_axes()
+        axes.plot([0, 1], label="a")
+        axes.legend()
+        style.save(figure, tmp_path / name, format)
+        plt.close(figure)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_chapter_shows_vectors_with_thousands_of_points_as_pixels():
+    figure, axes = style.new_axes()
+    axes.plot(range(3))
+    drawn = len(style.shown(figure).data)
+    assert "<image" not in style.shown(figure).data
+    axes.scatter(range(5000), range(5000), edgecolor="black", **style.CIRCLES)
+    plt.close(figure)
+    assert "<image" in style.shown(figure).data and len(style.shown(figure).data) < drawn + 100_000
