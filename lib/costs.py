@@ -142,36 +142,32 @@ def per_image(measured: list[Bench]) -> pd.DataFrame:
 def numbers(measured: list[Bench], sweeps: list[Sweep]) -> dict[str, float | int | str]:
     """What the page on cost says of them: the machine, the smallest and largest network, and a sweep."""
     small, *_, large = sorted((b for b in measured if b.batch_size == BATCH_SIZE), key=lambda b: b.width)
-    speed = {
-        (size, name): float(np.median(b.images_per_second[name]))
-        for size, b in (("small", small), ("large", large))
-        for name in VARIANTS
-    }
-    work = {
-        size: float(operations(Config(width=b.width))["training"].sum())
-        for size, b in (("small", small), ("large", large))
-    }
-    found = {f"{size}_width": b.width for size, b in (("small", small), ("large", large))}
-    found |= {f"{size}_operations": round(work[size], 1) for size in work}
-    for size in work:
-        images, convolutions, arithmetic = (
-            speed[size, name] for name in ("trainer", "convolutions", "arithmetic")
-        )
-        found |= {
-            f"{size}_images": round(images),
-            f"{size}_share": round(100 * images / convolutions),
-            f"{size}_of_arithmetic": round(100 * convolutions / arithmetic),
-            f"{size}_minutes": round(EPOCHS * EPOCH_IMAGES["cifar10"] / images / 60),
-        }
+    sweep, *_ = sweeps
+    found = _network_numbers("small", small) | _network_numbers("large", large)
     return found | {
-        "gigaflops": round(work["large"] * speed["large", "arithmetic"] / 1000),
-        "times_operations": round(work["large"] / work["small"]),
-        "times_time": round(speed["small", "trainer"] / speed["large", "trainer"]),
+        "gigaflops": round(
+            found["large_operations"] * np.median(large.images_per_second["arithmetic"]) / 1000
+        ),
+        "times_operations": round(found["large_operations"] / found["small_operations"]),
+        "times_time": round(found["small_images"] / found["large_images"]),
         "memory": round(small.memory_mib / 1024, 1),
-        "sweep_runs": sweeps[0].runs,
-        "sweep_jobs": sweeps[0].jobs,
-        "sweep_seconds": round(sweeps[0].together, 1),
-        "sweep_alone": round(float(np.median(sweeps[0].alone)), 1),
-        "sweep_ratio": round(sweeps[0].ratio, 2),
+        "sweep_runs": sweep.runs,
+        "sweep_jobs": sweep.jobs,
+        "sweep_seconds": round(sweep.together, 1),
+        "sweep_alone": round(float(np.median(sweep.alone)), 1),
+        "sweep_ratio": round(sweep.ratio, 2),
         **{name: small.machine[name] for name in ("processor", "cores", "threads", "torch", "date")},
     }
+
+
+def _network_numbers(size: str, b: Bench) -> dict[str, float | int]:
+    speed = {name: float(np.median(of_rounds)) for name, of_rounds in b.images_per_second.items()}
+    numbers = {
+        "width": b.width,
+        "operations": round(float(operations(Config(width=b.width))["training"].sum()), 1),
+        "images": round(speed["trainer"]),
+        "share": round(100 * speed["trainer"] / speed["convolutions"]),
+        "of_arithmetic": round(100 * speed["convolutions"] / speed["arithmetic"]),
+        "minutes": round(EPOCHS * EPOCH_IMAGES["cifar10"] / speed["trainer"] / 60),
+    }
+    return {f"{size}_{name}": value for name, value in numbers.items()}
