@@ -17,7 +17,11 @@ from bs4 import BeautifulSoup
 from lib import paths
 
 FOLDERS = [paths.BUILD / "check" / "_build" / "html", paths.BUILD / "html"]
-SITE = Path(os.environ["SITE"]).resolve() if "SITE" in os.environ else next(filter(Path.is_dir, FOLDERS), FOLDERS[0])
+SITE = (
+    Path(os.environ["SITE"]).resolve()
+    if "SITE" in os.environ
+    else next(filter(Path.is_dir, FOLDERS), FOLDERS[0])
+)
 MEGABYTE = 1_000_000
 #: What a template or a missing number leaves behind, in the text of a page.
 BROKEN = re.compile(
