@@ -17,9 +17,7 @@ from lib import experiments, files, machine, paths
 from lib.bench import RATIOS, VARIANTS, Bench, operations
 from lib.config import EPOCH_IMAGES, Config
 
-#: What the page on cost is made from; `python -m lib bench --all --jobs 2 --out book/bench.json` makes it.
-RECORDED = paths.BOOK / "bench.json"
-#: Width and batch size of what that page shows.
+#: Width and batch size of what the page on cost shows.
 PLAN = ((8, 512), (16, 512), (32, 512), (64, 512), (8, 128), (8, 2048))
 #: The least speed of the trainer that was aimed at, over that of another variant, by width.
 AIMS = {
@@ -95,9 +93,12 @@ def write(speeds: list[Bench], sweeps: list[Sweep], path: str | os.PathLike) -> 
         file.write((json.dumps(measured, indent=1) + "\n").encode())
 
 
-def read(path: str | os.PathLike = RECORDED) -> tuple[list[Bench], list[Sweep]]:
-    """The measurements that `write` wrote."""
-    measured = json.loads(Path(path).read_text(encoding="utf-8"))
+def read(path: str | os.PathLike | None = None) -> tuple[list[Bench], list[Sweep]]:
+    """The measurements that `write` wrote, by default those that the page on cost is made from.
+
+    ``python -m lib bench --all --jobs 2 --out book/bench.json`` makes these.
+    """
+    measured = json.loads(Path(path or paths.BOOK / "bench.json").read_text(encoding="utf-8"))
     return [Bench(**b) for b in measured["speeds"]], [Sweep(**s) for s in measured["sweeps"]]
 
 

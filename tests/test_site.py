@@ -125,6 +125,11 @@ def test_a_page_loads_nothing_from_outside_and_is_small(path):
     assert len(text.encode()) < MEGABYTE
 
 
+@pages
+def test_a_page_names_no_folder_of_the_machine_that_built_it(path):
+    assert str(paths.ROOT) not in path.read_text(encoding="utf-8")
+
+
 def css_addresses(css: str) -> list[str]:
     css = re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)
     found = re.findall(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""", css)
