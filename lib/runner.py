@@ -150,6 +150,9 @@ def _report_recorded(title: str, path: Path, report) -> None:
     stale = checkpoints.path_beside(path)
     if stale.exists():  # of a process that was killed between the record and this
         stale.unlink(missing_ok=True)
+    lock = Lock(path)
+    if lock.path.exists() and lock.acquire():  # likewise; one that is held stays
+        lock.release()
     note = "" if run.diverged_at is None else f", diverged at step {run.diverged_at}"
     report(f"{title}: recorded already{note}")
 

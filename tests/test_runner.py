@@ -17,8 +17,9 @@ import pytest
 from conftest import TINY, assert_same_run, recordable_run
 from distributed import Client
 
+from lib import checkpoints, config, experiments, records, runner, training
 from lib import cluster as cluster_module
-from lib import config, experiments, records, runner, training
+from lib.locks import Lock
 from lib.training import DivergedError
 
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]
@@ -80,6 +81,22 @@ def test_only_what_is_missing_is_trained(trained):
     assert trained == [configs[NAMES[2]]]
     recorded = [line for line in lines if line.endswith("recorded already")]
     assert recorded == [f"tiny {n}: recorded already" for n in NAMES if n != NAMES[2]]
+
+
+def test_what_a_process_left_that_was_killed_once_it_had_recorded_is_removed(trained):
+    run(["tiny"], "demo")
+    path = runner.record_path("tiny", "demo", NAMES[0], experiments.configs("tiny", "demo")[NAMES[0]])
+    leftovers = [checkpoints.path_beside(path), Lock(path).path]
+    for leftover in leftovers:
+        leftover.touch()
+    trained.clear()
+    run(["tiny"], "demo")
+    assert not trained and not any(leftover.exists() for leftover in leftovers)
+    held = Lock(path)  # by a process that is about to give it free
+    assert held.acquire()
+    run(["tiny"], "demo")
+    assert held.path.exists() and not Lock(path).acquire()
+    held.release()
 
 
 def test_retrain_trains_all(trained):
