@@ -5,71 +5,47 @@ from functools import cache
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from lib.config import LAYERS, parse_architecture
 
 BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 
 
-class _FewChannels(torch.autograd.Function):
-    """Batch norm whose backward pass sees channels first."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, running_mean, running_var, momentum, eps):
-        y, mean, inverse_std = torch.native_batch_norm(
-            x, weight, bias, running_mean, running_var, True, momentum, eps
-        )
-        ctx.save_for_backward(x, weight, running_mean, running_var, mean, inverse_std)
-        ctx.eps = eps
-        return y
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, weight, *averages = ctx.saved_tensors
-        grads = torch.ops.aten.native_batch_norm_backward(
-            grad.contiguous(), x.contiguous(), weight, *averages, True, ctx.eps, (True, True, True)
-        )
-        return grads[0].contiguous(memory_format=torch.channels_last), *grads[1:], None, None, None, None
-
-
-class BatchNorm2d(nn.BatchNorm2d):
-    """`torch.nn.BatchNorm2d`, also fast for few channels on several threads of a CPU.
-
-    There, with channels last, every thread of torch's backward pass adds up its own sum for each
-    channel, and the sums of two threads lie in one line of the cache when channels are fewer than
-    the 16 numbers of a line: the threads wait for each other at every addition. With 8 channels two
-    threads take eight times as long as one. With channels first they do not.
-    """
-
-    CACHE_LINE = 16
-
-    def forward(self, x):
-        """Normalised ``x``, of the same shape."""
-        if not self._threads_collide(x):
-            return super().forward(x)
-        self.num_batches_tracked.add_(1)
-        averages = (self.running_mean, self.running_var)
-        return _FewChannels.apply(x, self.weight, self.bias, *averages, self.momentum, self.eps)
-
-    def _threads_collide(self, x) -> bool:
-        several = x.device.type == "cpu" and torch.get_num_threads() > 1
-        return self.training and several and self.num_features < self.CACHE_LINE
-
-
-def conv_bn_relu(channels_in: int, channels_out: int, pool: bool = False) -> nn.Sequential:
-    """3×3 convolution without bias, batch norm, ReLU, and if asked a max-pool to half height and width.
+class BatchNormReLU(nn.BatchNorm2d):
+    """Batch norm, a 2×2 max pool if asked, and ReLU, in one pass over memory where a CPU trains.
 
     ReLU comes last: it commutes with the maximum, and has a quarter of the work behind it.
     """
-    modules = OrderedDict(
-        conv=nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False),
-        bn=BatchNorm2d(channels_out),
-    )
-    if pool:
-        modules["pool"] = nn.MaxPool2d(2)
-    # neither batch norm nor the pool keeps its output for the backward pass: ReLU may overwrite it
-    modules["relu"] = nn.ReLU(inplace=True)
-    return nn.Sequential(modules)
+
+    def __init__(self, channels: int, pool: bool = False):
+        super().__init__(channels)
+        self.pool = pool
+
+    def forward(self, x):
+        """``x`` normalised, pooled and rectified, ``(N, C, H, W)`` to the same or half of H and W."""
+        if self._can_fuse(x):
+            from lib import fused  # numba takes a second to import, and a GPU needs none
+
+            return fused.batch_norm_relu(x, self, self.pool)
+        x = super().forward(x)
+        # neither batch norm nor the pool keeps its output for the backward pass: ReLU may overwrite it
+        return F.relu(F.max_pool2d(x, 2) if self.pool else x, inplace=True)
+
+    def extra_repr(self):
+        return f"{super().extra_repr()}, pool={self.pool}"
+
+    def _can_fuse(self, x) -> bool:
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+        even = not self.pool or x.shape[2] % 2 == x.shape[3] % 2 == 0
+        return self.training and on_cpu and channels_last and even
+
+
+def conv_bn_relu(channels_in: int, channels_out: int, pool: bool = False) -> nn.Sequential:
+    """3×3 convolution without bias, batch norm, ReLU, and if asked a max pool to half height and width."""
+    conv = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=BatchNormReLU(channels_out, pool)))
 
 
 class Residual(nn.Module):

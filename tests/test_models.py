@@ -132,39 +132,6 @@ def test_batch_norm_starts_at_one_and_zero_with_epsilon_1e_5():
         assert norm.eps == 1e-5 and norm.weight.eq(1).all() and norm.bias.eq(0).all()
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("channels, taken", [(3, True), (15, True), (16, False)])
-def test_batch_norm_of_few_channels_is_torchs_own(two_threads, channels, taken, monkeypatch):
-    ways = []
-    few = models._FewChannels.apply
-    monkeypatch.setattr(models._FewChannels, "apply", lambda *a: ways.append(len(a)) or few(*a))
-    torch.manual_seed(0)
-    x = 3 + torch.randn(64, channels, 6, 4, dtype=torch.float64)
-    x = x.contiguous(memory_format=torch.channels_last)
-    upstream = torch.randn_like(x)
-    results = []
-    for norm in (models.BatchNorm2d(channels).double(), nn.BatchNorm2d(channels).double()):
-        with torch.no_grad():
-            norm.weight.copy_(torch.linspace(0.5, 2, channels))
-        inputs = x.clone().requires_grad_()
-        outputs = [norm(inputs), norm(inputs)]  # twice: the averages move twice
-        norm.eval()
-        grads = torch.autograd.grad(outputs[1], [inputs, norm.weight, norm.bias], upstream)
-        assert grads[0].is_contiguous(memory_format=torch.channels_last)
-        results.append(
-            [*outputs, norm(x), *grads, norm.running_mean, norm.running_var, norm.num_batches_tracked]
-        )
-    torch.testing.assert_close(*results)
-    assert len(ways) == 2 * taken
-
-
 @pytest.mark.parametrize("name", ["resnet18", "Residual:", "Extra:L4", "Residual:L3+L1"])
 def test_an_unknown_name_is_named(name):
     with pytest.raises(ValueError, match=re.escape(f"architecture='{name}' is not known")):
