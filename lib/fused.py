@@ -51,7 +51,8 @@ def batch_norm_relu(x: torch.Tensor, norm: torch.nn.BatchNorm2d, pool: bool) -> 
 class _Plain(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, norm):
-        threads, ctx.statistics = _threads(), _normalise(x, weight, bias, norm)
+        threads = _threads()
+        ctx.statistics = _normalise(x, weight, bias, norm, threads)
         y = torch.empty_like(x)
         scale, shift = np.tile(ctx.statistics[3:], x.shape[3])
         _forward(_lines(_array(x)), scale, shift, _lines(_array(y)), threads)
@@ -75,7 +76,8 @@ class _Plain(torch.autograd.Function):
 class _Pooled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, norm):
-        threads, ctx.statistics = _threads(), _normalise(x, weight, bias, norm)
+        threads = _threads()
+        ctx.statistics = _normalise(x, weight, bias, norm, threads)
         shape = (*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)
         y, peak, corner = (
             torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
@@ -119,11 +121,11 @@ def _threads() -> int:
     return threads
 
 
-def _normalise(x, weight, bias, norm) -> np.ndarray:
+def _normalise(x, weight, bias, norm, threads) -> np.ndarray:
     """Mean, unbiased variance, inverse standard deviation, scale and shift; moves the norm's averages."""
     images, pixels = _array(x), x.numel() // x.shape[1]
-    mean = _mean(_sums(images, _threads()), pixels)
-    squares = _squares(images, mean, _threads())
+    mean = _mean(_sums(images, threads), pixels)
+    squares = _squares(images, mean, threads)
     statistics = _statistics(mean, squares, pixels, _array(weight), _array(bias), norm.eps)
     mean, variance = map(torch.from_numpy, statistics[:2])
     keep = 1 - norm.momentum  # of the averages; torch rounds them differently

@@ -39,7 +39,8 @@ class BatchNormReLU(nn.BatchNorm2d):
         channels_last = x.is_contiguous(memory_format=torch.channels_last)
         on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
         even = not self.pool or x.shape[2] % 2 == x.shape[3] % 2 == 0
-        return self.training and on_cpu and channels_last and even
+        several = x.numel() > x.shape[1]  # of a single pixel there is no variance, as torch says
+        return self.training and on_cpu and channels_last and even and several
 
 
 def conv_bn_relu(channels_in: int, channels_out: int, pool: bool = False) -> nn.Sequential:

@@ -150,6 +150,11 @@ def test_torch_does_what_is_not_fused(case, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+def test_a_single_pixel_is_refused():
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        models.BatchNormReLU(8)(images(1, 8, 1, 1))
+
+
 def test_a_step_on_a_cpu_is_fused(monkeypatch):
     calls, real = [], fused.batch_norm_relu
     monkeypatch.setattr(
