@@ -167,7 +167,7 @@ def _network_numbers(size: str, b: Bench) -> dict[str, float | int]:
         "width": b.width,
         "operations": round(float(operations(Config(width=b.width))["training"].sum()), 1),
         "images": round(speed["trainer"]),
-        "share": round(100 * speed["trainer"] / speed["convolutions"]),
+        "share": round(100 * b.ratio("convolutions")[0]),
         "of_arithmetic": round(100 * speed["convolutions"] / speed["arithmetic"]),
         "minutes": round(EPOCHS * EPOCH_IMAGES["cifar10"] / speed["trainer"] / 60),
     }

@@ -31,7 +31,7 @@ def table(runs: dict[str, Run]) -> pd.DataFrame:
     Raises ValueError when there is no run.
     """
     if not runs:
-        raise ValueError("there is no run of the sweep; `python -m lib run sweep` makes them")
+        raise ValueError("there is no run over learning rates; `python -m lib run sweep tuning` makes them")
     configs = [run.config for run in runs.values()]
     names = [c.architecture for c in configs]
     return pd.DataFrame(
@@ -44,6 +44,19 @@ def table(runs: dict[str, Run]) -> pd.DataFrame:
             ],
             "diverged": [run.diverged_at is not None for run in runs.values()],
         }
+    )
+
+
+def tuned(runs: dict[str, Run]) -> pd.DataFrame:
+    """Mean test accuracy over seeds, a fraction: a row for each ``lr``, a column for each optimiser.
+
+    For runs named ``<optimiser>-lr<λ>-seed<n>``. NaN where a seed diverged.
+
+    Raises ValueError when there is no run.
+    """
+    rows = table(runs).assign(optimiser=[name.partition("-lr")[0] for name in runs])
+    return rows.pivot_table(
+        "accuracy", "lr", "optimiser", aggfunc=lambda of_seeds: of_seeds.mean(skipna=False)
     )
 
 

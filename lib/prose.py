@@ -103,6 +103,20 @@ def lars(scale: str) -> Numbers:
         beside_numbers(_first(scale, "heavy-ball"), next(iter(lars.values())))
         | {"accuracy": _percent(lars), "sgd_accuracy": _percent(sgd), "runs": len(lars), "sgd_runs": len(sgd)}
         | {"window": analysis.window_text(_first(scale, "heavy-ball").config.epochs)}
+        | _tuned(runner.recorded("tuning", scale))
+    )
+
+
+def _tuned(runs: dict[str, Run]) -> Numbers:
+    """The best accuracy of each optimiser, in %, at which λ, and what was tried."""
+    accuracies = learning_rates.tuned(runs)
+    best = {"sgd": accuracies["heavy-ball"], "lars": accuracies["lars"]}
+    return (
+        {f"{name}_best": round(float(100 * of.max()), 2) for name, of in best.items()}
+        | {f"{name}_best_lr": float(of.idxmax()) for name, of in best.items()}
+        | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
+        | {"tuned_epochs": next(iter(runs.values())).config.epochs}
+        | {"tuned_seeds": len({run.config.seed for run in runs.values()})}
     )
 
 

@@ -87,8 +87,18 @@ def test_runs_that_diverged_are_marked_and_left_out_of_all_that_is_made_of_accur
     assert "Extra:L2" not in set(learning_rates.with_enough(few)["architecture"])
 
 
+def test_a_rate_where_a_seed_diverged_is_no_best_one():
+    runs = runs_of(lambda _, octave, seed: 0.5 + 0.01 * octave + 0.1 * seed, ["backbone"], [0.2, 0.4])
+    sgd = {name.replace("backbone", "heavy-ball"): run for name, run in runs.items()}
+    lars = {name.replace("backbone", "lars"): run for name, run in runs.items()}
+    broken = replace(lars["lars-lr0.4-seed1"], diverged_at=7, epochs=lars["lars-lr0.4-seed1"].epochs[:0])
+    found = learning_rates.tuned(sgd | lars | {"lars-lr0.4-seed1": broken})
+    expected = pd.DataFrame({"heavy-ball": [0.54, 0.55], "lars": [0.54, np.nan]}, index=[0.2, 0.4])
+    pd.testing.assert_frame_equal(found, expected, check_names=False)
+
+
 def test_no_run_is_an_error_that_says_what_to_do():
-    with pytest.raises(ValueError, match="no run of the sweep; `python -m lib run sweep`"):
+    with pytest.raises(ValueError, match="no run over learning rates; `python -m lib run sweep tuning`"):
         learning_rates.table({})
 
 
