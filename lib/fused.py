@@ -20,7 +20,7 @@ from numba import prange
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
-# LLVM's own choice leaves loops over 8 or 16 channels without vector instructions
+# by itself LLVM makes no vector instructions of loops over as many arrays as these
 llvm.set_option("", "-force-vector-interleave=2")
 
 _torchs = torch.get_num_threads()
@@ -122,13 +122,14 @@ def _threads() -> int:
 
 
 def _normalise(x, weight, bias, norm, threads) -> np.ndarray:
-    """Mean, unbiased variance, inverse standard deviation, scale and shift; moves the norm's averages."""
+    """The `_statistics` of ``x``; moves the norm's averages."""
     images, pixels = _array(x), x.numel() // x.shape[1]
     mean = _mean(_sums(images, threads), pixels)
     squares = _squares(images, mean, threads)
     statistics = _statistics(mean, squares, pixels, _array(weight), _array(bias), norm.eps)
     mean, variance = map(torch.from_numpy, statistics[:2])
-    keep = 1 - norm.momentum  # of the averages; torch rounds them differently
+    # torch rounds the mean's product before it is added, and the variance's only after
+    keep = 1 - norm.momentum
     norm.running_mean.mul_(keep).add_(mean * norm.momentum)
     norm.running_var.mul_(keep).add_(variance, alpha=norm.momentum)
     return statistics
@@ -144,6 +145,7 @@ def _mean(sums, pixels):
 
 @_compiled
 def _statistics(mean, squares, pixels, weight, bias, eps):
+    """Mean, unbiased variance, inverse standard deviation, and scale and shift from ``x`` to the norm's output."""
     statistics = np.empty((5, len(mean)), np.float32)
     statistics[0] = mean
     _, variance, inverse_std, scale, shift = statistics

@@ -25,7 +25,7 @@ class BatchNormReLU(nn.BatchNorm2d):
     def forward(self, x):
         """``x`` normalised, pooled and rectified, ``(N, C, H, W)`` to the same or half of H and W."""
         if self._can_fuse(x):
-            from lib import fused  # numba takes a second to import, and a GPU needs none
+            from lib import fused  # with numba, which takes its time to load, and which a GPU does not need
 
             return fused.batch_norm_relu(x, self, self.pool)
         x = super().forward(x)
