@@ -16,6 +16,7 @@ EPOCH_IMAGES = {"digits": 6000, "cifar10": 50_000}
 MOST_WIDTH, MOST_EPOCHS = 1024, 10_000
 MOST_LR = 1e38  # records keep it in single precision
 OPTIMIZERS = ("sgd", "lars")
+PRECISIONS = ("fp32", "bf16")
 LAYERS = ("L1", "L2", "L3")
 ARCHITECTURES = (
     "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
@@ -70,6 +71,9 @@ class Config:
     noise_every: int = _option(
         0, "measure gradients against batch size at the start and after each so many epochs; 0: never"
     )
+    precision: str = _option(
+        "fp32", "fp32, or bf16: activations and convolutions in bfloat16, weights and optimiser in fp32"
+    )
     seed: int = _option(0, "seed of initial weights, order of images and augmentation")
 
     def __post_init__(self):
@@ -105,6 +109,7 @@ class Config:
                 "weight_decay",
                 "above 0 with optimizer='lars', whose rate it sets",
             )
+        _check(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
         _check(self.noise_every >= 0, self, "noise_every", "a whole number from 0 up")
         _check(0 <= self.seed < 2**63, self, "seed", "between 0 and 2**63 - 1")
 

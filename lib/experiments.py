@@ -8,7 +8,7 @@ from lib.config import Config
 SCALES = {
     "demo": Config(dataset="digits", width=8, batch_size=64),
     "small": Config(dataset="cifar10", width=8),
-    "paper": Config(),
+    "paper": Config(precision="bf16"),
 }
 DEFAULT_SCALE = "small"
 #: How many seeds a run is repeated with, at most.

@@ -19,7 +19,7 @@ def empty() -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS))
 
 
-def measure(model, dataset: data.Dataset, epoch: int, seed: int) -> pd.DataFrame:
+def measure(model, dataset: data.Dataset, epoch: int, seed: int, precision: str = "fp32") -> pd.DataFrame:
     """Mean |g|² over batches of each size, at the model's present weights, for each probed weight.
 
     Columns: ``epoch`` (as given), ``batch_size``, ``layer`` (name), ``grad_norm_sq``. All sizes see
@@ -38,18 +38,18 @@ def measure(model, dataset: data.Dataset, epoch: int, seed: int) -> pd.DataFrame
         for size in BATCH_SIZES
         if size <= len(images)
         for layer, norm_sq in zip(
-            weights, _mean_norms_sq(model, weights, images, choices.label, size), strict=True
+            weights, _mean_norms_sq(model, weights, images, choices.label, size, precision), strict=True
         )
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _mean_norms_sq(model, weights, images, labels, size: int) -> torch.Tensor:
+def _mean_norms_sq(model, weights, images, labels, size: int, precision: str) -> torch.Tensor:
     whole = len(images) - len(images) % size
     batches = list(zip(images[:whole].split(size), labels[:whole].split(size), strict=True))
     total = torch.zeros(len(weights), device=images.device)
     for batch, targets in batches:
-        loss = F.cross_entropy(models.logits(model, batch), targets)
+        loss = F.cross_entropy(models.logits(model, batch, precision), targets)
         grads = torch.autograd.grad(loss, list(weights.values()))
         total += torch.stack(torch._foreach_norm(grads)).square()
     return total / len(batches)

@@ -5,11 +5,15 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from lib import paths
+
+#: Values of $ONEDNN_MAX_CPU_ISA, oldest first, that keep oneDNN from a processor's units for bfloat16.
+WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
 def describe(device) -> dict[str, str | int]:
@@ -33,13 +37,42 @@ def provenance(device) -> dict[str, str | int]:
     return describe(device) | {"commit": commit}
 
 
+def check_precision(precision: str, device, warn: Callable[[str], None]) -> None:
+    """Says through ``warn`` when a device computes bf16 without units for it, and so slowly.
+
+    Raises ValueError when the device has no bfloat16 at all.
+    """
+    if precision != "bf16" or has_bf16_units(device):
+        return
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=True):
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(f"precision='bf16' is not possible on {name}; it must be fp32 there")
+    warn(
+        "precision bf16 is emulated on this device, up to twelve times as slow as fp32; "
+        "--precision fp32 trains the same network in single precision"
+    )
+
+
+def has_bf16_units(device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware, as far as it and oneDNN are allowed to."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
+        return False
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return " bf16" in _cpuinfo("Features")
+
+
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux says of the first core under that name; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        if lines:
-            return lines[0].partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def keep_freed_memory() -> None:

@@ -92,12 +92,13 @@ def train(
         If a checkpoint cannot be written.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    provenance = machine.provenance(device)
+    machine.check_precision(config.precision, device, say)
+    provenance = machine.provenance(device) | {"precision": config.precision}
     if device.type == "cpu":
         machine.keep_freed_memory()
     training = _Training(config, device)
     dataset = data.load(config.dataset, device)
-    bits_depend_on = {name: provenance[name] for name in ("torch", "device", "threads")}
+    bits_depend_on = {name: provenance[name] for name in ("torch", "device", "threads", "precision")}
     kept = Checkpoint(checkpoint, {"key": config.key} | bits_depend_on)
     if state := kept.load(title):
         training.load_state_dict(state)
@@ -153,14 +154,15 @@ class _Training:
         rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in self.steppers]
         choices = data.draw(dataset, self.generator)
         pairs = batches(dataset, choices, self.config.batch_size)
-        losses, accuracy = train_epoch(self.model, rates, self.probe, pairs, bar)
+        precision = self.config.precision
+        losses, accuracy = train_epoch(self.model, rates, self.probe, pairs, bar, precision)
         rows = self.probe.fetch()
         # no loss follows the last step: weights that it breaks show in what the probe measured
         finite = np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))
         if not finite.all():
             self.diverged_at = epoch * steps + int(np.argmin(finite))
             return
-        measured = (float(losses.mean(dtype=np.float64)), accuracy, *evaluate(self.model, dataset))
+        measured = (float(losses.mean(dtype=np.float64)), accuracy, *evaluate(self.model, dataset, precision))
         if not np.isfinite(measured).all():  # batch norm's averages can overflow by themselves
             self.diverged_at = (epoch + 1) * steps - 1
             return
@@ -172,7 +174,9 @@ class _Training:
     def _measure_noise(self, dataset: data.Dataset) -> None:
         epoch, every = len(self.epochs), self.config.noise_every
         if every and epoch % every == 0:
-            self.noise.append(gradient_noise.measure(self.model, dataset, epoch, self.config.seed))
+            self.noise.append(
+                gradient_noise.measure(self.model, dataset, epoch, self.config.seed, self.config.precision)
+            )
 
     def state_dict(self) -> dict:
         """All of it as tensors, numbers and names."""
@@ -248,10 +252,11 @@ def steppers(model, config: Config, lrs: np.ndarray):
     return [(lars, lars_lrs), (optimizers.SGD(others, **settings), lrs)]
 
 
-def train_epoch(model, steppers, probe, batches, bar):
+def train_epoch(model, steppers, probe, batches, bar, precision: str = "fp32"):
     """Trains for an epoch without a host synchronisation; losses of its steps, and its accuracy.
 
-    ``steppers`` are as `steppers` returns them, with the rates of this epoch; ``batches`` as `batches` does.
+    ``steppers`` are as `steppers` returns them, with the rates of this epoch; ``batches`` as `batches` does;
+    ``precision`` as in `Config`.
     """
     model.train()
     losses, right, seen = [], 0, 0
@@ -260,7 +265,7 @@ def train_epoch(model, steppers, probe, batches, bar):
             for group in optimizer.param_groups:
                 group["lr"] = float(lrs[step])
         model.zero_grad()
-        logits = models.logits(model, images)
+        logits = models.logits(model, images, precision)
         loss = F.cross_entropy(logits, labels)
         loss.backward()
         probe.before_step()
@@ -275,14 +280,16 @@ def train_epoch(model, steppers, probe, batches, bar):
 
 
 @torch.no_grad()
-def evaluate(model, dataset: data.Dataset, batch_size: int = 1000) -> tuple[float, float]:
+def evaluate(
+    model, dataset: data.Dataset, precision: str = "fp32", batch_size: int = 1000
+) -> tuple[float, float]:
     """Mean loss and accuracy on the test images, as they are."""
     model.eval()
     loss, right = 0.0, 0
     for images, labels in zip(
         dataset.test_images.split(batch_size), dataset.test_labels.split(batch_size), strict=True
     ):
-        logits = models.logits(model, dataset.normalise(images))
+        logits = models.logits(model, dataset.normalise(images), precision)
         loss += F.cross_entropy(logits, labels, reduction="sum")
         right += (logits.argmax(dim=1) == labels).sum()
     return float(loss) / len(dataset.test_labels), float(right) / len(dataset.test_labels)

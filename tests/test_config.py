@@ -21,6 +21,7 @@ OTHERS = {
     "nesterov": True,
     "weight_decay": 1e-3,
     "noise_every": 8,
+    "precision": "bf16",
     "seed": 1,
 }
 
@@ -34,6 +35,7 @@ OTHERS = {
             for x in ("resnet18", "", "Residual", "Residual:", "Extra:L4", "backbone:L1", None)
         ),
         *(("optimizer", x) for x in ("adam", "SGD", "", None)),
+        *(("precision", x) for x in ("fp16", "bfloat16", "", 16, None)),
         # one network has one name
         *(
             ("architecture", x)

@@ -202,3 +202,35 @@ def test_what_epsilon_takes_from_orthogonality():
         measured = (weights[layer].detach() * grads[layer]).sum()
         expected = (left[norm].detach() * norm.weight.detach() * norm.weight.grad).sum()
         torch.testing.assert_close(measured, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_convolution_by_product_is_one(size):
+    generator = torch.Generator().manual_seed(size)
+    x = torch.randn(3, 4, size, size, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, 4, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    y, expected = models.ConvolutionByProduct.apply(x, weight), F.conv2d(x, weight, padding=1)
+    torch.testing.assert_close(y, expected)
+    grad = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, (x, weight), grad), torch.autograd.grad(expected, (x, weight), grad)
+    )
+
+
+def test_bf16_computes_in_bfloat16_and_fp32_does_not():
+    model, (images, labels) = network("Residual:L1+L3", width=4, dtype=torch.float32), batch(64)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        seen = set()
+        hook = torch.nn.modules.module.register_module_forward_hook(
+            lambda m, x, y, seen=seen: seen.add(y.dtype)
+        )
+        logits = models.logits(model, images, precision)
+        hook.remove()
+        assert seen == {torch.float32 if precision == "fp32" else torch.bfloat16}
+        assert logits.dtype == torch.float32
+        grads = torch.autograd.grad(F.cross_entropy(logits, labels), list(model.parameters()))
+        assert {grad.dtype for grad in grads} == {torch.float32}
+        found[precision] = torch.cat([grad.flatten() for grad in grads])
+    # bfloat16 has 8 bits: far from equal, and far from another direction
+    assert 0.9 < F.cosine_similarity(*found.values(), dim=0) < 1 - 1e-6

@@ -10,7 +10,7 @@ import torch
 from conftest import assert_same_run
 from torch.nn import functional as F
 
-from lib import data, experiments, gradient_noise, models, paths, records, training
+from lib import checkpoints, data, experiments, gradient_noise, models, paths, records, training
 from lib.config import EPOCH_IMAGES, Config
 from lib.optimizers import SGD
 from lib.probes import QUANTITIES, WeightProbe
@@ -66,7 +66,7 @@ def test_the_table_of_epochs_and_provenance(short):
     assert short.test_accuracy == short.epochs["test_accuracy"].iloc[1]
     assert short.provenance["torch"] == torch.__version__
     assert short.provenance["threads"] == torch.get_num_threads()
-    assert {"device", "python", "commit", "date", "seconds"} < set(short.provenance)
+    assert {"device", "precision", "python", "commit", "date", "seconds"} < set(short.provenance)
 
 
 def plain_run(config, make_optimizer):
@@ -259,3 +259,23 @@ def test_the_demo_reaches_equilibrium(form):
     R = np.sqrt(sums.growth / sums.shrinkage)
     assert len(R) == 8 and (abs(R - 1) < 0.15).all(), R
     assert run.test_accuracy > 0.9  # it learns, too
+
+
+def test_slow_bf16_is_said_once_and_fp32_is_silent(monkeypatch, capsys):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
+    config = replace(SHORT, precision="bf16")
+    run = training.train(config)
+    assert run.provenance["precision"] == "bf16"
+    said = capsys.readouterr().err
+    assert said.count("bf16 is emulated") == 1 and "--precision fp32" in said
+    training.train(replace(config, precision="fp32"))
+    assert "emulated" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_precision_is_not_gone_on_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoints, "SECONDS", 0)
+    file = tmp_path / "run.checkpoint"
+    training.train(SHORT, checkpoint=file)
+    run = training.train(replace(SHORT, precision="bf16"), checkpoint=file)
+    assert "precision 'fp32' and not 'bf16'" in capsys.readouterr().err
+    assert "resumed" not in run.provenance
