@@ -15,7 +15,7 @@ book: setup
 
 # the chapters as they are, in one file; needs Chromium
 pdf: setup
-	.venv/bin/python -m lib.pdf
+	.venv/bin/python -m lib.site.pdf
 
 # the site is built first, as some tests open its pages; two workers of one thread each use two cores
 # better than one of two; nbval runs the chapters anew against their committed outputs

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from lib import experiments
-from lib.config import Config
+from . import experiments
+from .config import Config
 
 # What needs torch is imported inside the commands: `--help` and a mistyped option answer at once.
 
@@ -66,7 +66,9 @@ def train(out, dataset, **options):
     if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
         base = base.stretched(given["epochs"])
     config = replace(base, dataset=dataset, **given)
-    from lib import analysis, checkpoints, files, records, training
+    from . import records, training
+    from .machinery import checkpoints, files
+    from .results import analysis
 
     if out:
         files.check_writable(out)  # before the training, not after it
@@ -147,7 +149,8 @@ def run(context, names, scale, retrain, jobs, scheduler, export, import_):
         if import_:
             _merge(import_)
             return
-        from lib import archive, files, runner
+        from .machinery import files
+        from .running import archive, runner
 
         names = names or tuple(experiments.EXPERIMENTS)
         if export:
@@ -160,7 +163,7 @@ def run(context, names, scale, retrain, jobs, scheduler, export, import_):
 
 
 def _merge(file):
-    from lib import archive
+    from .running import archive
 
     merged = archive.merge(file)
     for member in merged.different:
@@ -175,7 +178,7 @@ def _merge(file):
 @ScaleOption
 def list_(scale):
     """Lists experiments, their runs, which are recorded."""
-    from lib import runner
+    from .running import runner
 
     for experiment in experiments.EXPERIMENTS:
         configs = experiments.configs(experiment, scale)
@@ -192,7 +195,7 @@ def verify(scale):
 
     Exits with 1 when a record is refused.
     """
-    from lib import verify
+    from .running import verify
 
     states = list(verify.states(scale))
     for state in states:
@@ -212,7 +215,8 @@ def reproduce(run, scale):
     are equal bit for bit, as on the machine of the record; with 3 when averages over halves of the
     run are equal within the tolerance, as on others; else with 1.
     """
-    from lib import records, verify
+    from . import records
+    from .running import verify
 
     recorded = records.read(verify.find(run, scale))
     again = verify.again(recorded)
@@ -232,7 +236,7 @@ def reproduce(run, scale):
 @ScaleOption
 def claims(scale):
     """Prints the claims and the verdicts that the records give."""
-    from lib import claims
+    from .results import claims
 
     for claim, row in claims.table(claims.recorded(scale)).iterrows():
         click.echo(f"{row['verdict']}: {claim}")
@@ -249,7 +253,7 @@ def figure(name, scale, out):
 
     The suffix of the file says the format: .svg, .png or .pdf, or .csv for the numbers that are drawn.
     """
-    from lib import gallery
+    from .figures import gallery
 
     click.echo(gallery.save(name, scale, out or f"{name}.svg"))
 
@@ -276,7 +280,9 @@ def bench(widths, batch_size, device, rounds, steps, jobs, all_, out):
 
     Beside the same without probes, a plain training loop, and the convolutions alone.
     """
-    from lib import bench, costs, files
+    from .machinery import files
+    from .results import costs
+    from .running import bench
 
     if out:
         files.check_writable(out)  # before the measurements, not after them
@@ -303,7 +309,7 @@ def book(scale, retrain, parameters):
     Trains first what is not recorded at the scale, unless it is the default one, whose records come with
     the book; prints where the site is.
     """
-    from lib import book
+    from .site import book
 
     click.echo(book.build(scale, retrain=retrain, parameters=dict(parameters)))
 

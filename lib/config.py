@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from lib.schedules import PiecewiseLinear
+from .schedules import PiecewiseLinear
 
 #: Raised by hand whenever a change of the training code changes what a `Config` means.
 TRAINING_VERSION = 1

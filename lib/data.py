@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lib import paths
+from . import paths
 
 CIFAR10_MEAN, CIFAR10_STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 
-from lib.config import Config
+from .config import Config
 
 #: One base run for each scale; experiments change some of its settings.
 SCALES = {

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from lib import data, models
+from . import data, models
 
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 IMAGES = 8192  # for each batch size; the largest then has four batches

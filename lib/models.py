@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from lib.config import LAYERS, parse_architecture
+from .config import LAYERS, parse_architecture
 
 BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 
@@ -25,7 +25,7 @@ class BatchNormReLU(nn.BatchNorm2d):
     def forward(self, x):
         """``x`` normalised, pooled and rectified, ``(N, C, H, W)`` to the same or half of H and W."""
         if self._can_fuse(x):
-            from lib import fused  # with numba, which takes its time to load, and which a GPU does not need
+            from .machinery import fused
 
             return fused.batch_norm_relu(x, self, self.pool)
         x = super().forward(x)

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 
-from lib import files, gradient_noise, models
-from lib.config import Config
-from lib.probes import QUANTITIES
-from lib.training import Run
+from . import gradient_noise, models
+from .config import Config
+from .machinery import files
+from .probes import QUANTITIES
+from .training import Run
 
 FORMAT = "1"
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")

@@ -10,11 +10,12 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from lib import data, gradient_noise, machine, models, optimizers, theory
-from lib.checkpoints import Checkpoint, say
-from lib.config import Config
-from lib.probes import QUANTITIES, WeightProbe
-from lib.schedules import per_step
+from . import data, gradient_noise, models, optimizers, theory
+from .config import Config
+from .machinery import machine
+from .machinery.checkpoints import Checkpoint, say
+from .probes import QUANTITIES, WeightProbe
+from .schedules import per_step
 
 
 class DivergedError(RuntimeError):

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
-from lib import analysis, prose, theory
+from lib import theory
 from lib.config import Config
+from lib.results import analysis, prose
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 FORMS = [replace(POST, momentum=0.0, lr=4.0), POST, replace(POST, nesterov=True)]

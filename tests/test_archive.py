@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import archive, experiments, paths, records, runner
+from lib import experiments, paths, records
+from lib.running import archive, runner
 
 
 @pytest.fixture(autouse=True)

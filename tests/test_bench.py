@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lib import bench
+from lib.running import bench
 
 MACHINE = {"device": "CPU", "processor": "a", "cores": 2, "threads": 2, "torch": "2", "date": "2000-01-01"}
 SPEEDS = {"trainer": [90.0, 100.0, 80.0], "no_probes": [100.0, 100.0, 100.0], "plain": [40.0, 50.0, 40.0]}

@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from lib import book, experiments, paths
+from lib import experiments, paths
+from lib.site import book
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
 CONFIG = "title: Toy\nexclude_patterns: ['.*/**', '_build/**']\nexecute: {execute_notebooks: 'off'}\n"

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, recordable_run, synthetic_run
 
-from lib import claims, experiments, records, runner, theory
+from lib import experiments, records, theory
 from lib.config import Config
+from lib.results import claims
+from lib.running import runner
 
 SGD = Config(dataset="digits", width=1, momentum=0.0, lr=4.0)  # its 24 epochs
 BY_NAME = {claim.name: claim for claim in claims.CLAIMS}

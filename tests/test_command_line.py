@@ -10,8 +10,9 @@ import pytest
 from conftest import assert_same_run, recordable_run
 
 from lib import __main__ as command_line
-from lib import experiments, paths, records, runner, training
+from lib import experiments, paths, records, training
 from lib.config import Config
+from lib.running import runner
 
 TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
 SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
@@ -173,7 +174,7 @@ def test_train_prints_accuracy_and_the_ratio_of_each_layer(call, tmp_path, train
     run = records.read(tmp_path / "run.parquet")
     assert_same_run(run, recordable_run(trained[0]))
     assert code == 0 and f"test accuracy {run.test_accuracy:.2%}" in out and "epochs 6 to 14" in out
-    from lib import analysis
+    from lib.results import analysis
 
     for layer, R in analysis.equilibrium({"": run})["R"].items():
         assert any(line.split()[:2] == [layer, f"{R:.3f}"] for line in out.splitlines())

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import bench, costs, models
+from lib import models
 from lib.config import Config
+from lib.results import costs
+from lib.running import bench
 
 MACHINE = {"device": "CPU", "processor": "a", "cores": 2, "threads": 2, "torch": "2", "date": "2000-01-01"}
 

@@ -97,10 +97,10 @@ def test_no_other_way_of_use_is_claimed(imported):
 def test_what_lib_imports_is_required_by_the_package():
     project = (paths.ROOT / "pyproject.toml").read_text()
     providers = metadata.packages_distributions()
-    for path in (paths.ROOT / "lib").glob("*.py"):
+    for path in (paths.ROOT / "lib").rglob("*.py"):
         for node in ast.parse(path.read_text()).body:  # what is imported in a function may be missing
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in {n.partition(".")[0] for n in names} & set(providers):
                 if name != "lib":
                     assert any(f'"{normal(d)}' in project for d in providers[name]), (path.name, name)

@@ -1,7 +1,8 @@
 import matplotlib.pyplot as plt
 import pytest
+from lib.figures.plots.plots import diagrams
 
-from lib import diagrams, models
+from lib import models
 from lib.config import Config
 
 

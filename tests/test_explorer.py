@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 from browser import launched, watched
 from conftest import synthetic_run
+from lib.figures.plots.plots import interactive
 
-from lib import analysis, experiments, interactive, learning_rates, paths, runner, theory
+from lib import experiments, paths, theory
+from lib.results import analysis, learning_rates
+from lib.running import runner
 from lib.schedules import per_step
 
 STATIC = paths.BOOK / "_static"

@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
+from lib.figures.plots.plots import plots, style
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
-from lib import analysis, figures, gradient_noise, learning_rates, style
-from lib.bench import VARIANTS
+from lib import gradient_noise
 from lib.config import Config
+from lib.results import analysis, learning_rates
+from lib.running.bench import VARIANTS
 
 matplotlib.use("agg")
 POST = Config(dataset="digits", width=1)
@@ -169,7 +171,7 @@ def halved(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_canned(image: str, factor=1.0) -> Figure:
     arguments, limits = canned(factor)[image]
-    figure = getattr(figures, image.partition("-")[0])(*arguments)
+    figure = getattr(plots, image.partition("-")[0])(*arguments)
     for axes in figure.axes if limits else ():
         axes.set_ylim(limits)
     return figure
@@ -203,7 +205,7 @@ def test_every_figure_has_an_image():
     assert {image.partition("-")[0] for image in IMAGES} == set(NAMES)
 
 
-NAMES = [n for n, f in inspect.getmembers(figures, inspect.isfunction) if hasattr(f, "__wrapped__")]
+NAMES = [n for n, f in inspect.getmembers(plots, inspect.isfunction) if hasattr(f, "__wrapped__")]
 # a row of pictures has no axes to label
 UNLABELLED = {"images"}
 
@@ -214,8 +216,8 @@ def name(request):
 
 
 def draw(name, arguments) -> Figure:
-    assert name in arguments, f"add what figures.{name} is called with to this test"
-    return getattr(figures, name)(*arguments[name])
+    assert name in arguments, f"add what plots.{name} is called with to this test"
+    return getattr(plots, name)(*arguments[name])
 
 
 def test_a_figure_is_drawn_and_nothing_else_happens(name, arguments, tmp_path):
@@ -249,7 +251,7 @@ def test_axes_are_labelled(name, arguments):
 def test_lines_are_the_columns(arguments, column):
     (table,), colours = arguments["weight_norms"], style.layer_colours(LAYERS)
     relative = column == "norm_sq_relative"
-    (axes,) = (figures.weight_norms(table) if relative else figures.norm_change(table, column)).axes
+    (axes,) = (plots.weight_norms(table) if relative else plots.norm_change(table, column)).axes
     assert [line.get_label() for line in axes.lines] == LAYERS
     assert [text.get_text() for text in axes.get_legend().get_texts()] == LAYERS
     for line in axes.lines:
@@ -278,7 +280,7 @@ def test_panels_show_circles_and_a_line_for_each_layer(arguments, name, circles,
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
 def test_there_is_a_panel_for_each_of_any_number_of_layers(count):
     names = [f"layer{i}" for i in range(count)]
-    figure = figures.balance(analysis.dynamics(synthetic_run(layers=tuple(names))))
+    figure = plots.balance(analysis.dynamics(synthetic_run(layers=tuple(names))))
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert [axes.get_title() for axes in shown] == names
     # the lowest of each column says what x is
@@ -289,7 +291,7 @@ def test_there_is_a_panel_for_each_of_any_number_of_layers(count):
 def test_the_band_is_the_tolerance_and_bars_span_the_runs(run):
     runs = {str(seed): synthetic_run(Config(dataset="digits", width=1, seed=seed)) for seed in range(3)}
     table = analysis.equilibrium(runs)
-    (axes,) = figures.equilibrium({"heavy-ball": table}, tolerance=0.15).axes
+    (axes,) = plots.equilibrium({"heavy-ball": table}, tolerance=0.15).axes
     band = axes.patches[0]
     assert (band.get_y(), band.get_height()) == pytest.approx((0.85, 0.3))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == LAYERS
@@ -310,13 +312,13 @@ def test_corrected_ratios_are_filled_measured_ones_hollow(arguments):
 
 
 def test_shared_limits_hold_the_columns():
-    low, high = figures.shared_limits(pd.Series([1.0, 2.0]), pd.Series([0.0, 4.0, 8.0]))
+    low, high = plots.shared_limits(pd.Series([1.0, 2.0]), pd.Series([0.0, 4.0, 8.0]))
     assert 0 < low < 1.1 and high > 7.9
 
 
 def test_batch_sizes_are_root_mean_squares_over_epochs():
     table = dynamics_table()
-    for axes in figures.batch_sizes({"N = 512": table, "N = 128": halved(table)}).axes:
+    for axes in plots.batch_sizes({"N = 512": table, "N = 128": halved(table)}).axes:
         rows = table[table["layer"] == axes.get_title()]
         by_epoch = rows.assign(epoch=np.floor(rows["epoch"]), square=rows["ratio"] ** 2).groupby("epoch")
         lines = {line.get_label(): line for line in axes.lines[:2]}
@@ -331,7 +333,7 @@ def test_batch_sizes_are_root_mean_squares_over_epochs():
 
 def test_costs_are_drawn_by_width_and_by_batch_size():
     table = cost_table()
-    by_width, by_batch = figures.cost(table, 8, 512).axes
+    by_width, by_batch = plots.cost(table, 8, 512).axes
     labels = ["plain loop", "trainer", "convolutions alone", "arithmetic alone"]
     for axes, by, rows in (
         (by_width, "width", table[table["batch_size"] == 512]),
@@ -347,7 +349,7 @@ def test_costs_are_drawn_by_width_and_by_batch_size():
 @pytest.mark.parametrize("log", [False, True])
 def test_side_by_side_has_a_line_for_each_form_on_the_same_axes(log):
     tables = {"heavy-ball": dynamics_table(), "lars": halved(dynamics_table())}
-    figure = figures.side_by_side(tables, "norm_sq_relative", "|w|²", log)
+    figure = plots.side_by_side(tables, "norm_sq_relative", "|w|²", log)
     assert figure.get_supylabel() == "|w|²"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(tables)
     assert [axes.get_title() for axes in figure.axes] == LAYERS
@@ -364,7 +366,7 @@ def test_side_by_side_has_a_line_for_each_form_on_the_same_axes(log):
 def test_gradient_noise_has_a_panel_for_each_epoch_and_a_guide_of_slope_a_half():
     table = noise_table()
     seeds = [table.assign(grad_norm_sq=scale * table["grad_norm_sq"]) for scale in (0.5, 1.5)]
-    figure = figures.gradient_noise(pd.concat(seeds))
+    figure = plots.gradient_noise(pd.concat(seeds))
     assert [axes.get_title() for axes in figure.axes] == ["epoch 0", "epoch 8"]
     for axes, (_, rows) in zip(figure.axes, table.groupby("epoch"), strict=True):
         *lines, guide = axes.lines
@@ -383,7 +385,7 @@ def test_gradient_noise_has_a_panel_for_each_epoch_and_a_guide_of_slope_a_half()
 
 def test_means_over_seeds_have_their_runs_beside_them():
     table = sweep_table()
-    figure = figures.accuracy_against_lr(table)
+    figure = plots.accuracy_against_lr(table)
     (axes,) = figure.axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ARCHITECTURES
     lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
@@ -406,7 +408,7 @@ def test_means_over_seeds_have_their_runs_beside_them():
 
 @pytest.mark.parametrize("limits", [(0.53, 0.74), (0.9, 0.95), (0.935, 0.945), (0, 1)])
 def test_accuracies_are_labelled_in_percent_where_they_are(limits):
-    figure = figures.accuracy_against_lr(sweep_table())
+    figure = plots.accuracy_against_lr(sweep_table())
     (axes,) = figure.axes
     axes.set_ylim(limits)
     figure.draw_without_rendering()
@@ -419,7 +421,7 @@ def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
     table = sweep_table()
     smooth, optima = learning_rates.smoothed(table), learning_rates.optima(table)
     optima.loc["Extra:L2", "inside"] = False
-    (axes,) = figures.accuracy_against_lr(table, smooth, optima).axes
+    (axes,) = plots.accuracy_against_lr(table, smooth, optima).axes
     curves = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) > 2}
     marks = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) == 1}
     for architecture, best in optima.iterrows():
@@ -437,7 +439,7 @@ def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
 def test_a_run_that_diverged_is_a_cross_at_the_bottom_and_in_no_mean(smooth):
     table = with_diverged(sweep_table())
     curves = (learning_rates.smoothed(table), learning_rates.optima(table)) if smooth else ()
-    figure = figures.accuracy_against_lr(table, *curves)
+    figure = plots.accuracy_against_lr(table, *curves)
     (axes,) = figure.axes
     crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
     assert [line.get_ydata()[0] for line in crosses] == [axes.get_ylim()[0]] * 5
@@ -452,14 +454,14 @@ def test_a_run_that_diverged_is_a_cross_at_the_bottom_and_in_no_mean(smooth):
 
 def test_where_all_diverged_there_are_crosses_only():
     table = sweep_table()
-    (axes,) = figures.accuracy_against_lr(table.assign(diverged=True, accuracy=np.nan)).axes
+    (axes,) = plots.accuracy_against_lr(table.assign(diverged=True, accuracy=np.nan)).axes
     assert axes.get_ylim() == (0, 1)
 
 
 def test_runs_and_their_means_are_shown_within_the_same_limits():
     table = sweep_table()
     raw, smooth = (
-        figures.accuracy_against_lr(table, *s).axes[0] for s in ((), (learning_rates.smoothed(table),))
+        plots.accuracy_against_lr(table, *s).axes[0] for s in ((), (learning_rates.smoothed(table),))
     )
     assert raw.get_ylim() == smooth.get_ylim()
     low, high = raw.get_ylim()
@@ -468,7 +470,7 @@ def test_runs_and_their_means_are_shown_within_the_same_limits():
 
 def test_pictures_are_shown_in_their_rows():
     rows = {"original": np.zeros((2, 4, 4, 3)), "epoch 1": np.ones((2, 4, 4, 3))}
-    axes = np.reshape(figures.images(rows).axes, (2, 2))
+    axes = np.reshape(plots.images(rows).axes, (2, 2))
     for i, label in enumerate(rows):
         assert axes[i, 0].get_ylabel() == label
         assert all((a.images[0].get_array() == i).all() for a in axes[i])

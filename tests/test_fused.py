@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib import fused, models
+from lib import models
+from lib.machinery import fused
 
 CHANNELS_LAST = torch.channels_last
 NAMES = ["output", "gradient", "weight", "bias", "mean", "variance", "count"]

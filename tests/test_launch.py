@@ -9,7 +9,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from lib import book, paths
+from lib import paths
+from lib.site import book
 
 ADDRESS = "https://github.com/NAME/REPOSITORY"
 

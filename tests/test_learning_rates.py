@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from conftest import synthetic_run
 
-from lib import learning_rates
 from lib.config import Config
+from lib.results import learning_rates
 from lib.training import Run
 
 LRS = [0.4 * 2.0**k for k in range(-3, 4)]

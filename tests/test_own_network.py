@@ -11,7 +11,7 @@ import pytest
 
 from lib import paths
 
-MODULES = {path.relative_to(paths.ROOT).as_posix() for path in (paths.ROOT / "lib").glob("*.py")}
+MODULES = {path.relative_to(paths.ROOT).as_posix() for path in (paths.ROOT / "lib").rglob("*.py")}
 #: What the book needs, and the page must do without.
 HEAVY = {"papermill", "jupyter_book", "myst_nb", "matplotlib", "seaborn", "torchvision"}
 

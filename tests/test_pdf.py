@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from lib import book, paths, pdf
+from lib import paths
+from lib.site import book, pdf
 
 INDEX = """# Toy
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
-from lib import analysis, prose
 from lib.config import Config
+from lib.results import analysis, prose
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import files, models, records
+from lib import models, records
 from lib.config import Config
+from lib.machinery import files
 from lib.probes import QUANTITIES
 from lib.records import RecordError
 from lib.training import DivergedError

@@ -9,8 +9,11 @@ After a change that was meant: ``pytest tests/test_regression.py --force-regen``
 import numpy as np
 import pandas as pd
 import pytest
+from lib.figures.plots.plots import gallery
 
-from lib import analysis, experiments, gallery, prose, runner
+from lib import experiments
+from lib.results import analysis, prose
+from lib.running import runner
 
 STRETCH = 4  # epochs that are averaged over
 TOLERANCE = {"rtol": 0.15, "atol": 0.0}

@@ -20,20 +20,11 @@ import pytest
 from conftest import assert_same_run, few_images, recordable_run
 
 from lib import __main__ as command_line
-from lib import (
-    checkpoints,
-    data,
-    experiments,
-    gradient_noise,
-    locks,
-    machine,
-    paths,
-    records,
-    runner,
-    training,
-)
+from lib import data, experiments, gradient_noise, paths, records, training
 from lib.config import Config
-from lib.locks import Lock
+from lib.machinery import checkpoints, locks, machine
+from lib.machinery.locks import Lock
+from lib.running import runner
 from lib.training import train
 
 # four epochs of four steps
@@ -417,7 +408,9 @@ from dataclasses import replace
 import numba, pytest, torch  # numba takes a fork as long to import as a run to train
 sys.path.insert(0, {tests!r})
 from conftest import few_images
-from lib import __main__, checkpoints, experiments, runner, training
+from lib import __main__, experiments, training
+from lib.machinery import checkpoints
+from lib.running import runner
 from lib.config import Config
 
 few_images(pytest.MonkeyPatch())

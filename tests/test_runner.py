@@ -17,9 +17,11 @@ import pytest
 from conftest import TINY, assert_same_run, recordable_run
 from distributed import Client
 
-from lib import checkpoints, config, experiments, records, runner, training
-from lib import cluster as cluster_module
-from lib.locks import Lock
+from lib import config, experiments, records, training
+from lib.machinery import checkpoints
+from lib.machinery.locks import Lock
+from lib.running import cluster as cluster_module
+from lib.running import runner
 from lib.training import DivergedError
 
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import synthetic_run
+from lib.figures.plots.plots import gallery
 from matplotlib import image
 
-from lib import experiments, gallery, paths, records, runner, status
+from lib import experiments, paths, records
+from lib.running import runner
+from lib.site import status
 
 REMAKE = "`.venv/bin/python -m lib figure overview --out book/_static/overview.png`"
 

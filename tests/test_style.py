@@ -3,9 +3,9 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from lib.figures.plots.plots import style
 from matplotlib.colors import to_rgb
 
-from lib import style
 from lib.config import LAYERS
 
 FORMS = ["sgd", "heavy-ball", "nesterov", "lars"]

@@ -10,8 +10,9 @@ import torch
 from conftest import assert_same_run
 from torch.nn import functional as F
 
-from lib import checkpoints, data, experiments, gradient_noise, models, paths, records, training
+from lib import data, experiments, gradient_noise, models, paths, records, training
 from lib.config import EPOCH_IMAGES, Config
+from lib.machinery import checkpoints
 from lib.optimizers import SGD
 from lib.probes import QUANTITIES, WeightProbe
 from lib.schedules import per_step

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 from conftest import TINY, assert_same_run, recordable_run
 
 from lib import __main__ as command_line
-from lib import experiments, records, runner, training, verify
+from lib import experiments, records, training
+from lib.running import runner, verify
 
 
 @pytest.fixture(autouse=True)

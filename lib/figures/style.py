@@ -18,8 +18,8 @@ from IPython.display import SVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lib.analysis import CLASSIFIER
-from lib.config import parse_architecture
+from ..config import parse_architecture
+from ..results.analysis import CLASSIFIER
 
 STYLE = {
     "figure.dpi": 110,
@@ -61,7 +61,7 @@ _BRANCHES = {
     ("L1", "L2", "L3"): ("#AA4499", "p"),
 }
 _OTHERS = [{"marker": "o", "color": _VERMILION}, {"marker": "^", "color": _SKY}]
-#: What `lib.bench` measures, but for the trainer without probes, which would hide under that with them.
+#: What `lib.running.bench` measures, but for the trainer without probes, which would hide under that with them.
 VARIANTS = {
     "plain": {"label": "plain loop", "marker": "s", "color": _ORANGE},
     "trainer": {"label": "trainer", "marker": "o", "color": _BLUE},

@@ -3,9 +3,9 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from lib.analysis import CLASSIFIER
-from lib.config import Config, parse_architecture
-from lib.style import layer_colours, new_axes, styled
+from ..config import Config, parse_architecture
+from ..results.analysis import CLASSIFIER
+from .style import layer_colours, new_axes, styled
 
 
 @styled

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import analysis, experiments, files, machine, paths, prose, records, runner
-from lib.training import Run
+from .. import experiments, paths, records
+from ..machinery import files, machine
+from ..results import analysis, prose
+from ..running import runner
+from ..training import Run
 
 NONE = "–"
 
@@ -107,7 +110,7 @@ def numbers(scale: str) -> prose.Numbers:
     """What the page on trust says of a scale: runs, seeds, time, what they ran on, and how they scatter.
 
     ``R_range`` is the greatest range of R of a convolution over seeds, of the three forms of SGD.
-    Raises what `lib.runner.recorded` raises, when these are not recorded.
+    Raises what `lib.running.runner.recorded` raises, when these are not recorded.
     """
     found = recorded(scale) | {"dynamics": runner.recorded("dynamics", scale)}
     runs = [run for by_name in found.values() for run in by_name.values()]

@@ -13,9 +13,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib import experiments, observables, records, runner
-from lib.observables import FROZEN, HEAVY_BALL, NESTEROV, QUARTER_BATCH, SGD, Observation, Runs
-from lib.training import Run
+from .. import experiments, records
+from ..running import runner
+from ..training import Run
+from . import observables
+from .observables import FROZEN, HEAVY_BALL, NESTEROV, QUARTER_BATCH, SGD, Observation, Runs
 
 HOLDS, FAILS, NOT_RESOLVED = "holds", "fails", "not resolved at this scale"
 NOT_RECORDED = "not recorded yet"
@@ -55,7 +57,7 @@ class Verdict:
 
 
 def recorded(scale: str) -> Recorded:
-    """All recorded runs of a scale; raises what `lib.runner.recorded` raises, but for missing records."""
+    """All recorded runs of a scale; raises what `lib.running.runner.recorded` raises, but for missing records."""
     found = {}
     for experiment in experiments.EXPERIMENTS:
         try:

@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from lib import analysis, learning_rates
-from lib.training import Run
+from ..training import Run
+from . import analysis, learning_rates
 
 Runs = dict[str, list[Run]]
 Observation = tuple[float, bool]

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.interpolate import make_smoothing_spline
 from scipy.stats import spearmanr
 
-from lib.training import Run
+from ..training import Run
 
 #: Penalty on the curvature of a smoothed curve, in octaves³. It halves waves of 2π·LAM^¼ = 4 octaves
 #: and leaves a ninth of those from one learning rate to the next, which are noise on a grid of

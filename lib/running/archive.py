@@ -12,9 +12,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib import experiments, files, paths, records, runner
-from lib.config import Config
-from lib.training import Run
+from .. import experiments, paths, records
+from ..config import Config
+from ..machinery import files
+from ..training import Run
+from . import runner
 
 #: Bytes of an archive, and so of a member; and of all that is unpacked from one.
 EXPORT_LIMIT = 16 << 20

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from lib import paths
+from .. import paths
 
 #: Values of $ONEDNN_MAX_CPU_ISA, oldest first, that keep oneDNN from a processor's units for bfloat16.
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import checkpoints, experiments, paths, records, runner, training
-from lib.locks import Lock
-from lib.probes import QUANTITIES
-from lib.training import Run
+from .. import experiments, paths, records, training
+from ..machinery import checkpoints
+from ..machinery.locks import Lock
+from ..probes import QUANTITIES
+from ..training import Run
+from . import runner
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
 PARTS = 2

@@ -7,9 +7,9 @@ from concurrent.futures import CancelledError
 
 import torch
 
-from lib import training
-from lib.config import Config
-from lib.training import Run
+from .. import training
+from ..config import Config
+from ..training import Run
 
 #: Seconds within which a scheduler must answer.
 CONNECT_TIMEOUT = 8

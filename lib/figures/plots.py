@@ -1,6 +1,6 @@
 """One function for each figure: takes tables, returns a matplotlib figure.
 
-What stands for what is in `lib.style`.
+What stands for what is in `lib.figures.style`.
 """
 
 import numpy as np
@@ -8,8 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib import learning_rates
-from lib.style import (
+from ..results import learning_rates
+from .style import (
     CIRCLES,
     NARROW,
     STEPS,
@@ -302,7 +302,7 @@ def _whole_percents(accuracy: pd.Series) -> tuple[float, float]:
 def cost(per_image: pd.DataFrame, width: int, batch_size: int) -> Figure:
     """Milliseconds for an image, against the width at one batch size and against the batch size at one width.
 
-    ``per_image`` is of `lib.costs.per_image`.
+    ``per_image`` is of `lib.results.costs.per_image`.
     """
     figure, (left, right) = new_axes(2, size=(8, 3.8), sharey=True)
     for axes, by, rows in (

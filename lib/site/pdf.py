@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lib import book, paths
+from .. import paths
+from . import book
 
 NAME = "how-weight-decay-sets-the-step.pdf"
 #: Where Chromium or a browser made of it is looked for, unless ``$CHROMIUM`` names it.

@@ -22,7 +22,9 @@ from papermill.exceptions import PapermillExecutionError
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from lib import experiments, paths, runner, status
+from .. import experiments, paths
+from ..running import runner
+from . import status
 
 #: Chapters executed at a time: each is a process, which waits for much of its time.
 AT_ONCE = 2
@@ -38,7 +40,7 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
     """Executes the chapters and builds the site; the path of its first page.
 
     What is not recorded is trained first, but not at the default scale: its records come with the
-    book, and to add to them takes hours, which is left to `lib.runner.run`. At the default scale,
+    book, and to add to them takes hours, which is left to `lib.running.runner.run`. At the default scale,
     with no parameters, chapters are executed in place and the site is ``_build/html``. Otherwise
     copies are executed, and the site is ``_build/<scale>/html``.
     Values given as text are read as the type of the parameter's default.
@@ -50,7 +52,7 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
     BookError
         If a chapter fails, or the site has a warning; an earlier site is then as it was.
     RuntimeError, OSError
-        As `lib.runner.run` raises them.
+        As `lib.running.runner.run` raises them.
     """
     experiments.base(scale)
     chosen = {"scale": scale} | check_parameters(notebooks(paths.ROOT), parameters or {})

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from lib import data, machine, models, training
-from lib.config import Config
-from lib.probes import WeightProbe
+from .. import data, models, training
+from ..config import Config
+from ..machinery import machine
+from ..probes import WeightProbe
 
 VARIANTS = {
     "trainer": "the trainer with its probes",

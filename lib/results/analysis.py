@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from lib import experiments, theory
-from lib.probes import AVERAGE_DECAY
-from lib.training import Run
+from .. import experiments, theory
+from ..probes import AVERAGE_DECAY
+from ..training import Run
 
 #: The part of a run that equilibrium is judged on: epochs 6 to 14 of 24, after the peak of λ and
 #: well before its end.

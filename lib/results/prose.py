@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from lib import analysis, costs, learning_rates, runner, theory
-from lib.training import Run
+from .. import theory
+from ..running import runner
+from ..training import Run
+from . import analysis, costs, learning_rates
 
 Numbers = dict[str, float | int | str]
 
@@ -17,7 +19,7 @@ Numbers = dict[str, float | int | str]
 def of_chapter(chapter: str, scale: str) -> Numbers:
     """The numbers of a chapter, by name, from the records of a scale.
 
-    Raises ValueError when the chapter has none, and what `lib.runner.recorded` raises.
+    Raises ValueError when the chapter has none, and what `lib.running.runner.recorded` raises.
     """
     if chapter not in CHAPTERS:
         raise ValueError(f"chapter={chapter!r} is not known; it must be one of {', '.join(CHAPTERS)}")

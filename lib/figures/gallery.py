@@ -8,8 +8,11 @@ import pandas as pd
 from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from lib import analysis, costs, data, diagrams, experiments, figures, learning_rates, runner, style
-from lib.training import Run
+from .. import data, experiments
+from ..results import analysis, costs, learning_rates
+from ..running import runner
+from ..training import Run
+from . import diagrams, plots, style
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
 Drawn = tuple[Figure, pd.DataFrame, dict[str, Run] | str]
@@ -29,7 +32,7 @@ class Picture:
 def picture(name: str, scale: str) -> Picture:
     """The figure of that name, from the records of a scale.
 
-    Raises ValueError when there is no such figure or scale, and what `lib.runner.recorded` raises.
+    Raises ValueError when there is no such figure or scale, and what `lib.running.runner.recorded` raises.
     """
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; it must be one of {', '.join(FIGURES)}")
@@ -93,41 +96,41 @@ def _stacked(tables: dict[str, pd.DataFrame], name: str) -> pd.DataFrame:
 def _norm_change(scale: str, column: str) -> Drawn:
     runs = _first(scale, "sgd")
     table = _steps(runs)
-    limits = figures.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
-    return figures.norm_change(table, column, limits), _columns(table, column), runs
+    limits = plots.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
+    return plots.norm_change(table, column, limits), _columns(table, column), runs
 
 
 def _balance(scale: str) -> Drawn:
     runs = _first(scale, "sgd")
     table = _steps(runs)
-    return figures.balance(table), _columns(table, "growth", "shrinkage"), runs
+    return plots.balance(table), _columns(table, "growth", "shrinkage"), runs
 
 
 def _weight_norms(scale: str) -> Drawn:
     runs = _first(scale, "sgd")
     table = _steps(runs)
-    return figures.weight_norms(table), _columns(table, "norm_sq_relative"), runs
+    return plots.weight_norms(table), _columns(table, "norm_sq_relative"), runs
 
 
 def _step(scale: str, form: str, line: str) -> Drawn:
     runs = _first(scale, form)
     table = _steps(runs)
-    return figures.effective_step(table, line), _columns(table, "ratio", "predicted"), runs
+    return plots.effective_step(table, line), _columns(table, "ratio", "predicted"), runs
 
 
 def _correlation(scale: str) -> Drawn:
     runs = _first(scale, "heavy-ball")
     table = _steps(runs)
-    return figures.gradient_correlation(table), _columns(table, "correlation"), runs
+    return plots.gradient_correlation(table), _columns(table, "correlation"), runs
 
 
 def _lag(scale: str) -> Drawn:
     runs = _first(scale, "sgd")
     table = analysis.ratio_by_epoch(*runs.values())
-    return figures.ratio_by_epoch(table), table, runs
+    return plots.ratio_by_epoch(table), table, runs
 
 
-def _equilibrium(scale: str, forms: tuple[str, ...], tolerance: float, draw=figures.equilibrium) -> Drawn:
+def _equilibrium(scale: str, forms: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:
     runs = {name: run for form in forms for name, run in _runs(scale, form).items()}
     runs = analysis.with_steps(runs)
     tables = analysis.equilibrium_by_form(runs)
@@ -140,44 +143,44 @@ def _accuracy(scale: str, forms: dict[str, str]) -> Drawn:
     runs = {name: run for found in by_form.values() for name, run in found.items()}
     numbers = pd.concat({name: run.epochs.set_index("epoch") for name, run in runs.items()}, names=["run"])
     tables = {form: [run.epochs for run in found.values()] for form, found in by_form.items()}
-    return figures.learning_curves(tables), numbers, runs
+    return plots.learning_curves(tables), numbers, runs
 
 
 def _noise(scale: str) -> Drawn:
     runs = _runs(scale, "frozen", "gradient-noise")
     table = analysis.noise(runs)
-    return figures.gradient_noise(table), table, runs
+    return plots.gradient_noise(table), table, runs
 
 
 def _batch_sizes(scale: str) -> Drawn:
     runs = _first(scale, "heavy-ball") | _first(scale, "quarter-batch", "batch-size")
     tables = {f"N = {run.config.batch_size}": _steps({"": run}) for run in runs.values()}
     numbers = {batch: _columns(t, "ratio", "predicted") for batch, t in tables.items()}
-    return figures.batch_sizes(tables), _stacked(numbers, "batch"), runs
+    return plots.batch_sizes(tables), _stacked(numbers, "batch"), runs
 
 
 def _side_by_side(scale: str, column: str, label: str, log: bool = False) -> Drawn:
     runs = _first(scale, "heavy-ball") | _first(scale, "lars", "lars")
     tables = {experiments.form(name): _steps({"": run}) for name, run in runs.items()}
     numbers = {form: _columns(t, column) for form, t in tables.items()}
-    return figures.side_by_side(tables, column, label, log), _stacked(numbers, "form"), runs
+    return plots.side_by_side(tables, column, label, log), _stacked(numbers, "form"), runs
 
 
 def _learning_rates(scale: str, smooth: bool) -> Drawn:
     runs = runner.recorded("sweep", scale)
     table = learning_rates.table(runs)
     if not smooth:
-        return figures.accuracy_against_lr(table), table, runs
+        return plots.accuracy_against_lr(table), table, runs
     table = learning_rates.with_enough(table)
     curves = learning_rates.smoothed(table)
-    return figures.accuracy_against_lr(table, curves, learning_rates.optima(table)), curves, runs
+    return plots.accuracy_against_lr(table, curves, learning_rates.optima(table)), curves, runs
 
 
 def _schedule(scale: str) -> Drawn:
     base = experiments.base(scale)
     numbers = pd.DataFrame({"epoch": range(base.epochs + 1)})
     numbers["lr"] = base.lr_schedule(numbers["epoch"])
-    return figures.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
+    return plots.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
 
 
 def _network(scale: str) -> Drawn:
@@ -187,7 +190,7 @@ def _network(scale: str) -> Drawn:
 
 
 def _augmentation(scale: str) -> Drawn:
-    return figures.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), f"scale {scale}"
+    return plots.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), f"scale {scale}"
 
 
 def _cost(scale: str) -> Drawn:
@@ -195,7 +198,7 @@ def _cost(scale: str) -> Drawn:
     table, base = costs.per_image(measured), experiments.base("small")
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
-    return figures.cost(table, base.width, base.batch_size), table, source
+    return plots.cost(table, base.width, base.batch_size), table, source
 
 
 #: The figures in the order of the chapters; those of the post with their number there.
@@ -217,7 +220,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "batch-sizes": _batch_sizes,
     "momentum-step": lambda scale: _step(scale, "heavy-ball", "√(2λα(1−ρ))"),  # 7
     "forms": lambda scale: _equilibrium(scale, FORMS, 0.15),
-    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, figures.correction),
+    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, plots.correction),
     "lars-norms": lambda scale: _side_by_side(
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),

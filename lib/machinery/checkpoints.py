@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lib import files
+from . import files
 
 #: Raised whenever what is kept changes; a checkpoint of another format is discarded.
 FORMAT = 1

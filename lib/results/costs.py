@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib import experiments, files, machine, paths
-from lib.bench import RATIOS, VARIANTS, Bench, operations
-from lib.config import EPOCH_IMAGES, Config
+from .. import experiments, paths
+from ..config import EPOCH_IMAGES, Config
+from ..machinery import files, machine
+from ..running.bench import RATIOS, VARIANTS, Bench, operations
 
 #: Width and batch size of what the page on cost shows.
 PLAN = ((8, 512), (16, 512), (32, 512), (64, 512), (8, 128), (8, 2048))

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from lib import analysis, experiments, learning_rates, style
-from lib.training import Run
+from .. import experiments
+from ..results import analysis, learning_rates
+from ..training import Run
+from . import style
 
 #: About how many points a curve has.
 POINTS = 200
@@ -68,7 +70,7 @@ def _recorded(form: str, run: Run, layer: str) -> dict[str, object]:
 def accuracy_against_lr(table: pd.DataFrame) -> HTML:
     """Figures 8 and 9 in one: test accuracy against λ, networks and smoothing to be chosen.
 
-    ``table`` is of `lib.learning_rates.table`. A network with too few learning rates for a smooth
+    ``table`` is of `lib.results.learning_rates.table`. A network with too few learning rates for a smooth
     curve is left out; a run without an accuracy, because it diverged, is told apart from the others.
     """
     table = learning_rates.with_enough(table)

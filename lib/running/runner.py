@@ -14,10 +14,12 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from lib import checkpoints, cluster, experiments, files, paths, records, training
-from lib.config import Config
-from lib.locks import Lock
-from lib.training import DivergedError, Run
+from .. import experiments, paths, records, training
+from ..config import Config
+from ..machinery import checkpoints, files
+from ..machinery.locks import Lock
+from ..training import DivergedError, Run
+from . import cluster
 
 #: Seconds after which it is looked again whether another process has ended a run.
 POLL_SECONDS = 1.0

@@ -1,0 +1,1 @@
+"""Leaves that know no science: files, locks, checkpoints, the machine."""

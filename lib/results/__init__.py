@@ -1,0 +1,1 @@
+"""What runs say: tables, learning rates, claims, numbers in sentences, costs."""
