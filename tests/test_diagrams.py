@@ -1,9 +1,9 @@
 import matplotlib.pyplot as plt
 import pytest
-from lib.figures.plots.plots import diagrams
 
 from lib import models
 from lib.config import Config
+from lib.figures import diagrams
 
 
 @pytest.mark.mpl_image_compare(baseline_dir="baseline_images", savefig_kwargs={"dpi": 45})

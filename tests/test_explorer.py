@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from browser import launched, watched
 from conftest import synthetic_run
-from lib.figures.plots.plots import interactive
 
 from lib import experiments, paths, theory
+from lib.figures import interactive
 from lib.results import analysis, learning_rates
 from lib.running import runner
 from lib.schedules import per_step

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
-from lib.figures.plots.plots import plots, style
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -15,6 +14,7 @@ from matplotlib.testing.compare import compare_images
 
 from lib import gradient_noise
 from lib.config import Config
+from lib.figures import plots, style
 from lib.results import analysis, learning_rates
 from lib.running.bench import VARIANTS
 

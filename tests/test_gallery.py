@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import recordable_run
-from lib.figures.plots.plots import gallery
 from matplotlib.figure import Figure
 
 from lib import config as config_module
 from lib import data, experiments, paths, records
+from lib.figures import gallery
 from lib.results import claims, prose
 from lib.running import runner
 

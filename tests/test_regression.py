@@ -9,9 +9,9 @@ After a change that was meant: ``pytest tests/test_regression.py --force-regen``
 import numpy as np
 import pandas as pd
 import pytest
-from lib.figures.plots.plots import gallery
 
 from lib import experiments
+from lib.figures import gallery
 from lib.results import analysis, prose
 from lib.running import runner
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import yaml
 from conftest import synthetic_run
-from lib.figures.plots.plots import gallery
 from matplotlib import image
 
 from lib import experiments, paths, records
+from lib.figures import gallery
 from lib.running import runner
 from lib.site import status
 

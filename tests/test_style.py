@@ -3,10 +3,10 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from lib.figures.plots.plots import style
 from matplotlib.colors import to_rgb
 
 from lib.config import LAYERS
+from lib.figures import style
 
 FORMS = ["sgd", "heavy-ball", "nesterov", "lars"]
 SUBSETS = ["+".join(s) for n in (1, 2, 3) for s in combinations(LAYERS, n)]
