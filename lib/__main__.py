@@ -21,7 +21,7 @@ ScaleOption = click.option(
     help=f"one of {', '.join(experiments.SCALES)}",
 )
 #: The base run that `train` starts from, for each data set.
-BASES = {"digits": experiments.SCALES["demo"], "cifar10": experiments.SCALES["small"]}
+BASES = {"digits": experiments.base("demo"), "cifar10": experiments.base("small")}
 
 #: What a command raises on bad input or a bad day, with a message for its caller.
 EXPECTED = (ValueError, RuntimeError, OSError)
@@ -61,7 +61,7 @@ def train(out, dataset, **options):
     """Trains one network and compares its steps with the theory."""
     dataset = dataset or "digits"
     # an unknown name is refused by Config itself
-    base = BASES.get(dataset, experiments.SCALES["small"])
+    base = BASES.get(dataset, experiments.base("small"))
     given = {name: value for name, value in options.items() if value is not None}
     if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
         base = base.stretched(given["epochs"])
@@ -85,7 +85,7 @@ def train(out, dataset, **options):
         click.echo("without weight decay there is no equilibrium to compare with")
         return
     click.echo(f"λ|g|/|w| over its equilibrium value, epochs {analysis.window_text(config.epochs)}:")
-    for layer, R in analysis.equilibrium({"": run})["R"].items():
+    for layer, R in analysis.equilibrium([run])["R"].items():
         note = "  (not scale-invariant)" if layer == analysis.CLASSIFIER else ""
         click.echo(f"  {layer:<12} {R:.3f}{note}")
 
@@ -119,19 +119,15 @@ def resumable():
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="runs at a time, one thread each"
 )
 @click.option("--scheduler", metavar="ADDRESS", help="train on the workers of this Dask scheduler, tcp://…")
-@click.option(
-    "--export",
-    type=click.Path(dir_okay=False),
-    help="then write the records of these experiments to this zip file, also when stopped on the way",
-)
+@click.option("--precision", help="fp32 or bf16  [default: that of the scale]")
 @click.option(
     "--import",
     "import_",
-    type=click.Path(exists=True, dir_okay=False),
-    help="add the records of such a file to those that are here, and train nothing",
+    type=click.Path(exists=True, file_okay=False),
+    help="add the records of another folder to those that are here, and train nothing",
 )
 @click.pass_context
-def run(context, names, scale, retrain, jobs, scheduler, export, import_):
+def run(context, names, scale, retrain, jobs, scheduler, precision, import_):
     """Trains and records the runs that are missing.
 
     Of the experiments that are named, or of all. Can be stopped at any moment and started again.
@@ -140,34 +136,27 @@ def run(context, names, scale, retrain, jobs, scheduler, export, import_):
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
     if import_ and given != {"import_"}:
-        raise click.UsageError("--import trains nothing and takes all that is in its file: give it alone")
+        raise click.UsageError("--import trains nothing and takes all that is in its folder: give it alone")
     if {"jobs", "scheduler"} <= given:
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
+    planned = experiments.planned(scale, names or experiments.EXPERIMENTS, precision)
     with resumable():
         if import_:
             _merge(import_)
             return
-        from .machinery import files
-        from .running import archive, runner
+        from .running import runner
 
-        names = names or tuple(experiments.EXPERIMENTS)
-        if export:
-            files.check_writable(export)  # before the trainings, not after them
-        try:
-            runner.run(names, scale, retrain=retrain, jobs=jobs, scheduler=scheduler, report=click.echo)
-        finally:
-            if export:
-                click.echo(f"{archive.export(names, scale, export)} records exported to {export}")
+        runner.run(planned, retrain=retrain, jobs=jobs, scheduler=scheduler, report=click.echo)
 
 
-def _merge(file):
-    from .running import archive
+def _merge(folder):
+    from .running import merge
 
-    merged = archive.merge(file)
-    for member in merged.different:
-        click.echo(f"{member}: recorded here with other numbers, which stay")
+    merged = merge.merge(folder)
+    for file in merged.different:
+        click.echo(f"{file}: recorded here with other numbers, which stay")
     click.echo(
         f"{len(merged.new)} records added; {len(merged.same)} were here already, "
         f"{len(merged.different)} with other numbers"
@@ -178,14 +167,14 @@ def _merge(file):
 @ScaleOption
 def list_(scale):
     """Lists experiments, their runs, which are recorded."""
-    from .running import runner
+    from . import library
 
     for experiment in experiments.EXPERIMENTS:
-        configs = experiments.configs(experiment, scale)
-        done = {name: runner.record_path(experiment, scale, name, c).exists() for name, c in configs.items()}
-        click.echo(f"{experiment}: {sum(done.values())} of {len(done)} runs recorded at scale {scale}")
-        for name in configs:
-            click.echo(f"  {name:<20} {'recorded' if done[name] else 'not recorded yet'}")
+        done = {one.name: library.recorded(one) for one in experiments.planned(scale, [experiment])}
+        count = sum(file is not None for file in done.values())
+        click.echo(f"{experiment}: {count} of {len(done)} runs recorded at scale {scale}")
+        for name, file in done.items():
+            click.echo(f"  {name:<20} {'recorded' if file else 'not recorded yet'}")
 
 
 @cli.command()
@@ -269,32 +258,36 @@ def figure(name, scale, out):
     help="of the network; can be given several times",
 )
 @click.option("--batch-size", type=int, default=512, show_default=True, help="images in a step")
+@click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="how often each variant is measured")
 @click.option("--steps", type=int, help="batches in a round  [default: a few seconds' worth]")
 @click.option("--jobs", type=click.IntRange(min=1), help="measure also a sweep, so many runs at a time")
 @click.option("--all", "all_", is_flag=True, help="measure each width and batch size of the page on cost")
 @click.option("--out", type=click.Path(dir_okay=False), help="write the measurements to this JSON file")
-def bench(widths, batch_size, device, rounds, steps, jobs, all_, out):
+def bench(widths, batch_size, precision, device, rounds, steps, jobs, all_, out):
     """Measures how fast the trainer is.
 
     Beside the same without probes, a plain training loop, and the convolutions alone.
     """
-    from .machinery import files
-    from .results import costs
+    from .config import PRECISIONS
+    from .machinery import files, speeds
     from .running import bench
 
     if out:
         files.check_writable(out)  # before the measurements, not after them
-    speeds, sweeps = [], []
-    for width, batch in costs.PLAN if all_ else [(width, batch_size) for width in widths]:
-        speeds.append(bench.run(width, device, rounds, steps, batch))
-        click.echo(speeds[-1].text())
+    measured, sweeps = [], []
+    plan = [(width, batch_size, precision) for width in widths]
+    if all_:
+        plan = [(*width_and_batch, p) for p in PRECISIONS for width_and_batch in bench.PLAN]
+    for width, batch, p in plan:
+        measured.append(bench.run(width, device, rounds, steps, batch, p))
+        click.echo(measured[-1].text())
     if jobs:
-        sweeps.append(costs.sweep(jobs))
+        sweeps.append(bench.sweep(jobs))
         click.echo(sweeps[-1].text())
     if out:
-        costs.write(speeds, sweeps, out)
+        speeds.write(measured, sweeps, out)
 
 
 @cli.command()
@@ -311,7 +304,12 @@ def book(scale, retrain, parameters):
     """
     from .site import book
 
-    click.echo(book.build(scale, retrain=retrain, parameters=dict(parameters)))
+    given = book.check_parameters(dict(parameters))  # before the trainings, not after them
+    if scale != experiments.DEFAULT_SCALE or retrain:
+        from .running import runner
+
+        runner.run(experiments.planned(scale), retrain=retrain)
+    click.echo(book.build(scale, given))
 
 
 def main() -> None:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import NamedTuple
 
-from .schedules import PiecewiseLinear
+import numpy as np
 
 #: Raised by hand whenever a change of the training code changes what a `Config` means.
 TRAINING_VERSION = 1
@@ -18,6 +19,8 @@ MOST_LR = 1e38  # records keep it in single precision
 OPTIMIZERS = ("sgd", "lars")
 PRECISIONS = ("fp32", "bf16")
 LAYERS = ("L1", "L2", "L3")
+CLASSES = 10
+CLASSIFIER = "classifier"
 ARCHITECTURES = (
     "backbone, or Extra: or Residual: followed by some of L1, L2, L3 joined by +, as in Residual:L1+L3"
 )
@@ -39,6 +42,71 @@ def parse_architecture(architecture: str) -> tuple[str, tuple[str, ...]]:
     if kind not in ("Extra", "Residual") or layers != tuple(x for x in LAYERS if x in layers):
         raise ValueError(f"architecture={architecture!r} is not known; it must be {ARCHITECTURES}")
     return kind, layers
+
+
+class Layer(NamedTuple):
+    """Channels that go into a layer and come out, and by what its images are smaller than the network's."""
+
+    channels_in: int
+    channels_out: int
+    shrunk: int
+
+
+def layers_of(architecture: str, width: int = 1) -> dict[str, Layer]:
+    """The layers with weights of the network of that name, from input to output.
+
+    All but the last, the classifier, are 3×3 convolutions. Raises ValueError when the name is not of the family.
+    """
+    kind, branches = parse_architecture(architecture)
+    found = {"prep": Layer(3, width, 1)}
+    for i, name in enumerate(LAYERS):
+        channels, shrunk = width << (i + 1), 1 << i
+        found[f"layer{i + 1}"] = Layer(channels // 2, channels, shrunk)  # whose output is pooled
+        for branch in (
+            {"": (), "Extra": ("extra",), "Residual": ("res1", "res2")}[kind] if name in branches else ()
+        ):
+            found[f"layer{i + 1}.{branch}"] = Layer(channels, channels, 2 * shrunk)
+    return found | {CLASSIFIER: Layer(8 * width, CLASSES, 32)}
+
+
+def operations(architecture: str, width: int, image_size: int = 32) -> dict[str, tuple[float, float]]:
+    """Floating-point operations for one image by layer, in millions: forward, and in a whole training step.
+
+    That is forward, the gradient of the weights and that of the input, which the first layer need not
+    pass on. A multiplication and an addition are two.
+    """
+    found = {}
+    for name, layer in layers_of(architecture, width).items():
+        kernel = 1 if name == CLASSIFIER else 9
+        pixels = 1 if name == CLASSIFIER else (image_size // layer.shrunk) ** 2
+        forward = 2e-6 * kernel * pixels * layer.channels_in * layer.channels_out
+        found[name] = forward, forward * (3 if found else 2)
+    return found
+
+
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    """Straight lines through ``(knots[i], values[i])``, constant outside the first and last knot.
+
+    A schedule: a frozen callable from training time, in epochs, to a value.
+    """
+
+    knots: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __call__(self, epoch):
+        """Value at ``epoch``, a number or an array of them."""
+        return np.interp(epoch, self.knots, self.values)
+
+
+def per_step(schedule, epochs: int, steps_per_epoch: int) -> np.ndarray:
+    """One value of a schedule for each step, shape ``(epochs * steps_per_epoch,)``, taken at its middle.
+
+    The middle makes the sum over steps the schedule's exact integral (but for the step that holds a
+    knot), and keeps a schedule that starts and ends at zero from wasting its first and last step.
+    """
+    steps = np.arange(epochs * steps_per_epoch)
+    return schedule((steps + 0.5) / steps_per_epoch)
 
 
 def _option(default, help):

@@ -8,15 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from . import data, models
+from .run import NOISE_COLUMNS
 
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 IMAGES = 8192  # for each batch size; the largest then has four batches
-COLUMNS = ("epoch", "batch_size", "layer", "grad_norm_sq")
-
-
-def empty() -> pd.DataFrame:
-    """The table of `measure` without a row."""
-    return pd.DataFrame(columns=list(COLUMNS))
 
 
 def measure(model, dataset: data.Dataset, epoch: int, seed: int, precision: str = "fp32") -> pd.DataFrame:
@@ -41,7 +36,7 @@ def measure(model, dataset: data.Dataset, epoch: int, seed: int, precision: str 
             weights, _mean_norms_sq(model, weights, images, choices.label, size, precision), strict=True
         )
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(NOISE_COLUMNS))
 
 
 def _mean_norms_sq(model, weights, images, labels, size: int, precision: str) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """The ResNet-9 family, built from a name such as ``Residual:L1+L3``."""
 
 from collections import OrderedDict
-from functools import cache
 
 import torch
 from torch import fx, nn
@@ -163,16 +162,6 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
-
-
-@cache
-def layer_names(architecture: str) -> tuple[str, ...]:
-    """The names of `probed_weights` of the network of that name.
-
-    Raises ValueError when the name is not of the family.
-    """
-    with torch.device("meta"):  # which neither draws nor stores a number
-        return tuple(probed_weights(build(architecture, width=1)))
 
 
 def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -3,18 +3,7 @@
 import torch
 from torch import Tensor
 
-#: Decay ρ of the average of earlier gradients, as in the post's test of gradient correlation.
-AVERAGE_DECAY = 0.9
-
-#: What is measured, in the order of the columns of `WeightProbe.fetch`.
-QUANTITIES = (
-    "weight_norm_sq",  # |w|², before the step
-    "grad_norm_sq",  # |g|², g the gradient of the mean loss, without weight decay
-    "weight_dot_grad",  # w·g
-    "update_norm_sq",  # |Δw|², Δw all that the step changed
-    "grad_dot_average",  # g_t·v_{t−1}
-    "average_norm_sq",  # |v_{t−1}|², v_t = ρ v_{t−1} + (1−ρ) g_t, v_{−1} = 0
-)
+from .run import AVERAGE_DECAY, QUANTITIES
 
 
 class WeightProbe:

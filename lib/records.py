@@ -12,15 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 
-from . import gradient_noise, models
-from .config import Config
+from .config import Config, layers_of
 from .machinery import files
-from .probes import QUANTITIES
-from .training import Run
+from .run import EPOCH_COLUMNS, NOISE_COLUMNS, QUANTITIES, STEP_COLUMNS, Run
 
 FORMAT = "1"
-EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
 #: Squares and losses are not negative; accuracies are fractions.
 NOT_NEGATIVE = (*(q for q in QUANTITIES if q.endswith("norm_sq")), "train_loss", "test_loss")
 FRACTIONS = ("train_accuracy", "test_accuracy")
@@ -38,11 +34,6 @@ def _refused(path: Path, reason: str) -> RecordError:
     return RecordError(f"{path}: {reason}; remove it, and `python -m lib run` trains the run anew")
 
 
-def file_name(name: str, config: Config) -> str:
-    """``<name>-<key>.parquet``."""
-    return f"{name}-{config.key}.parquet"
-
-
 def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
     """Writes a run to ``path``, whole or not at all, and replaces what was there.
 
@@ -53,7 +44,7 @@ def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
     kept = run.steps["step"] % every == 0 if every else np.zeros(len(run.steps), bool)
     run = replace(run, steps=run.steps[kept].reset_index(drop=True))
     _check(run, run.config.key, path)  # what could not be read again is not written
-    table = pa.Table.from_pandas(run.steps[list(COLUMNS)], preserve_index=False)
+    table = pa.Table.from_pandas(run.steps[list(STEP_COLUMNS)], preserve_index=False)
     metadata = {
         "format": FORMAT,
         "config": run.config.to_json(),
@@ -110,7 +101,7 @@ def read(path: str | os.PathLike) -> Run:
             _steps(table),
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
-            pd.DataFrame(json.loads(metadata.get("run.noise", "{}")), columns=list(gradient_noise.COLUMNS)),
+            pd.DataFrame(json.loads(metadata.get("run.noise", "{}")), columns=list(NOISE_COLUMNS)),
             json.loads(metadata.get("run.diverged_at", "null")),
         )
         key, digest = metadata["run.key"], metadata.pop("run.digest")
@@ -147,9 +138,9 @@ def _check(run: Run, key: str, path: Path) -> None:
 
 def _wrong_columns(run: Run) -> str | None:
     for what, table, columns in (
-        ("", run.steps, COLUMNS),
+        ("", run.steps, STEP_COLUMNS),
         (" of its epochs", run.epochs, EPOCH_COLUMNS),
-        (" of its noise", run.noise, gradient_noise.COLUMNS),
+        (" of its noise", run.noise, NOISE_COLUMNS),
     ):
         missing = [c for c in columns if c not in table]
         if missing:
@@ -188,7 +179,7 @@ def _wrong_steps(run: Run) -> str | None:
     if run.steps.empty:
         return None
     layers = list(run.steps["layer"].cat.categories)
-    network = list(models.layer_names(run.config.architecture))
+    network = list(layers_of(run.config.architecture))
     if layers != network:
         return f"its layers are {layers}, those of {run.config.architecture} are {network}"
     per_epoch = run.config.steps_per_epoch
@@ -211,7 +202,7 @@ def _wrong_steps(run: Run) -> str | None:
 
 def _wrong_numbers(run: Run) -> str | None:
     layers = list(dict.fromkeys(run.noise["layer"]))
-    if layers and layers != list(models.layer_names(run.config.architecture)):
+    if layers and layers != list(layers_of(run.config.architecture)):
         return f"its noise is of the layers {layers}, those of {run.config.architecture} are others"
     for table in (run.steps[list(QUANTITIES)], run.epochs, run.noise.drop(columns="layer")):
         for column, values in table.astype(float).items():
@@ -229,7 +220,7 @@ def _digest(metadata: dict[str, str], steps: pd.DataFrame) -> str:
     # a table without rows does not keep its categories
     layers = list(steps["layer"].cat.categories) if len(steps) else []
     digest = hashlib.sha256(json.dumps([metadata, layers], sort_keys=True).encode())
-    for column in COLUMNS:
+    for column in STEP_COLUMNS:
         values = steps[column].cat.codes if column == "layer" else steps[column]
         digest.update(values.to_numpy().tobytes())
     return digest.hexdigest()

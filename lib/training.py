@@ -1,7 +1,6 @@
 """The one training loop."""
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,64 +10,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import data, gradient_noise, models, optimizers, theory
-from .config import Config
-from .machinery import machine
+from .config import Config, per_step
+from .machinery import machine, sources
 from .machinery.checkpoints import Checkpoint, say
-from .probes import QUANTITIES, WeightProbe
-from .schedules import per_step
-
-
-class DivergedError(RuntimeError):
-    """The loss of a run, or what was measured, became NaN or infinite; ``run`` is what there is of it."""
-
-    def __init__(self, run: "Run"):
-        super().__init__(run)
-        self.run = run
-
-    def __str__(self):
-        return (
-            f"the loss or a weight became infinite or NaN at step {self.run.diverged_at} with {self.run.config}; "
-            "try a smaller lr, or a later peak_epoch"
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run: its settings, what was measured, and how it came about.
-
-    ``steps`` has a row for each step that is kept and each layer, in that order: ``step`` from 0, ``epoch`` (the
-    step's middle, in epochs), ``layer`` (categorical, from input to output), ``lr``, and the
-    quantities of `lib.probes.QUANTITIES`. ``epochs`` has a row for each epoch: ``epoch`` from 1,
-    ``train_loss``, ``train_accuracy`` (while training, on augmented images), ``test_loss``,
-    ``test_accuracy``; accuracies are fractions. ``noise`` is the table of `lib.gradient_noise`;
-    it is empty unless the config asks for it. A run that diverged has the epochs before that, none
-    perhaps, and ``diverged_at``, the step at which a number was NaN or infinite.
-    """
-
-    config: Config
-    steps: pd.DataFrame
-    epochs: pd.DataFrame
-    provenance: dict[str, str | int | float]
-    noise: pd.DataFrame = field(default_factory=gradient_noise.empty)
-    diverged_at: int | None = None
-
-    @property
-    def test_accuracy(self) -> float:
-        """Fraction of the test images that are right after the last epoch.
-
-        Raises DivergedError when the run diverged: it has none, and chance is no measurement.
-        """
-        if self.diverged_at is not None:
-            raise DivergedError(self)
-        return float(self.epochs["test_accuracy"].iloc[-1])
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in an epoch; raises ValueError when the run keeps none."""
-        if self.steps.empty:
-            raise ValueError(f"{self.config} keeps its epochs only, and no steps")
-        last = self.steps.iloc[-1]
-        return round((last["step"] + 0.5) / last["epoch"])
+from .probes import WeightProbe
+from .run import EPOCH_COLUMNS, QUANTITIES, DivergedError, Run, no_noise
 
 
 def train(
@@ -94,7 +40,7 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine.check_precision(config.precision, device, say)
-    provenance = machine.provenance(device) | {"precision": config.precision}
+    provenance = machine.provenance(device) | {"precision": config.precision, "sources": sources.digest()}
     if device.type == "cpu":
         machine.keep_freed_memory()
     training = _Training(config, device)
@@ -209,14 +155,13 @@ class _Training:
 
     def run(self, provenance: dict[str, str | int | float]) -> Run:
         """What was measured."""
-        columns = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
         resumed = {"resumed": self.resumed} if self.resumed else {}
         return Run(
             self.config,
             _steps_table(np.concatenate(self.rows), list(self.weights), self.lrs),
-            pd.DataFrame(self.epochs, columns=columns),
+            pd.DataFrame(self.epochs, columns=list(EPOCH_COLUMNS)),
             provenance | resumed | {"seconds": round(time.monotonic() - self.start, 1)},
-            pd.concat(self.noise, ignore_index=True) if self.noise else gradient_noise.empty(),
+            pd.concat(self.noise, ignore_index=True) if self.noise else no_noise(),
             self.diverged_at,
         )
 

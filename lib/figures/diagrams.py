@@ -3,8 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ..config import Config, parse_architecture
-from ..results.analysis import CLASSIFIER
+from ..config import CLASSIFIER, Config, parse_architecture
 from .style import layer_colours, new_axes, styled
 
 

@@ -8,14 +8,14 @@ import pandas as pd
 from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from .. import data, experiments
+from .. import experiments, library
+from ..machinery import speeds
 from ..results import analysis, costs, learning_rates
-from ..running import runner
-from ..training import Run
+from ..run import Run
 from . import diagrams, plots, style
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
-Drawn = tuple[Figure, pd.DataFrame, dict[str, Run] | str]
+Drawn = tuple[Figure, pd.DataFrame, list[Run] | str]
 SUFFIXES = (".svg", ".png", ".pdf", ".csv")
 FORMS = ("sgd", "heavy-ball", "nesterov")
 
@@ -32,7 +32,7 @@ class Picture:
 def picture(name: str, scale: str) -> Picture:
     """The figure of that name, from the records of a scale.
 
-    Raises ValueError when there is no such figure or scale, and what `lib.running.runner.recorded` raises.
+    Raises ValueError when there is no such figure or scale, and what `lib.library.runs` raises.
     """
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; it must be one of {', '.join(FIGURES)}")
@@ -70,17 +70,7 @@ def save(name: str, scale: str, path: str | Path) -> Path:
     return path
 
 
-def _runs(scale: str, form: str, experiment: str = "dynamics") -> dict[str, Run]:
-    return analysis.of_form(runner.recorded(experiment, scale), form)
-
-
-def _first(scale: str, form: str, experiment: str = "dynamics") -> dict[str, Run]:
-    """The first seed of a form: what a figure of single steps shows."""
-    return dict(list(_runs(scale, form, experiment).items())[:1])
-
-
-def _steps(runs: dict[str, Run]) -> pd.DataFrame:
-    (run,) = runs.values()
+def _steps(run: Run) -> pd.DataFrame:
     return analysis.convolutions(analysis.dynamics(run))
 
 
@@ -94,80 +84,89 @@ def _stacked(tables: dict[str, pd.DataFrame], name: str) -> pd.DataFrame:
 
 
 def _norm_change(scale: str, column: str) -> Drawn:
-    runs = _first(scale, "sgd")
-    table = _steps(runs)
+    run = library.first(scale, "dynamics/sgd")
+    table = _steps(run)
     limits = plots.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
-    return plots.norm_change(table, column, limits), _columns(table, column), runs
+    return plots.norm_change(table, column, limits), _columns(table, column), [run]
 
 
 def _balance(scale: str) -> Drawn:
-    runs = _first(scale, "sgd")
-    table = _steps(runs)
-    return plots.balance(table), _columns(table, "growth", "shrinkage"), runs
+    run = library.first(scale, "dynamics/sgd")
+    table = _steps(run)
+    return plots.balance(table), _columns(table, "growth", "shrinkage"), [run]
 
 
 def _weight_norms(scale: str) -> Drawn:
-    runs = _first(scale, "sgd")
-    table = _steps(runs)
-    return plots.weight_norms(table), _columns(table, "norm_sq_relative"), runs
+    run = library.first(scale, "dynamics/sgd")
+    table = _steps(run)
+    return plots.weight_norms(table), _columns(table, "norm_sq_relative"), [run]
 
 
 def _step(scale: str, form: str, line: str) -> Drawn:
-    runs = _first(scale, form)
-    table = _steps(runs)
-    return plots.effective_step(table, line), _columns(table, "ratio", "predicted"), runs
+    run = library.first(scale, f"dynamics/{form}")
+    table = _steps(run)
+    return plots.effective_step(table, line), _columns(table, "ratio", "predicted"), [run]
 
 
 def _correlation(scale: str) -> Drawn:
-    runs = _first(scale, "heavy-ball")
-    table = _steps(runs)
-    return plots.gradient_correlation(table), _columns(table, "correlation"), runs
+    run = library.first(scale, "dynamics/heavy-ball")
+    table = _steps(run)
+    return plots.gradient_correlation(table), _columns(table, "correlation"), [run]
 
 
 def _lag(scale: str) -> Drawn:
-    runs = _first(scale, "sgd")
-    table = analysis.ratio_by_epoch(*runs.values())
-    return plots.ratio_by_epoch(table), table, runs
+    run = library.first(scale, "dynamics/sgd")
+    table = analysis.ratio_by_epoch(run)
+    return plots.ratio_by_epoch(table), table, [run]
 
 
-def _equilibrium(scale: str, forms: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:
-    runs = {name: run for form in forms for name, run in _runs(scale, form).items()}
-    runs = analysis.with_steps(runs)
-    tables = analysis.equilibrium_by_form(runs)
-    return draw(tables, tolerance=tolerance), pd.concat(tables, names=["form"]), runs
+def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:
+    forms = {name: analysis.with_steps(library.runs(scale, f"dynamics/{name}")) for name in names}
+    tables = {name: analysis.equilibrium(runs) for name, runs in forms.items()}
+    return draw(tables, tolerance=tolerance), pd.concat(tables, names=["form"]), _all(forms)
 
 
-def _accuracy(scale: str, forms: dict[str, str]) -> Drawn:
-    """Learning curves of some forms, given with the experiment that each is of."""
-    by_form = {form: _runs(scale, form, experiment) for form, experiment in forms.items()}
-    runs = {name: run for found in by_form.values() for name, run in found.items()}
-    numbers = pd.concat({name: run.epochs.set_index("epoch") for name, run in runs.items()}, names=["run"])
-    tables = {form: [run.epochs for run in found.values()] for form, found in by_form.items()}
-    return plots.learning_curves(tables), numbers, runs
+def _accuracy(scale: str, *names: str) -> Drawn:
+    """Learning curves of some forms, each given as ``experiment/form``."""
+    forms = {name.partition("/")[2]: library.runs(scale, name) for name in names}
+    numbers = {
+        f"{form}-seed{run.config.seed}": run.epochs.set_index("epoch")
+        for form, runs in forms.items()
+        for run in runs
+    }
+    tables = {form: [run.epochs for run in runs] for form, runs in forms.items()}
+    return plots.learning_curves(tables), pd.concat(numbers, names=["run"]), _all(forms)
+
+
+def _all(forms: dict[str, list[Run]]) -> list[Run]:
+    return [run for runs in forms.values() for run in runs]
 
 
 def _noise(scale: str) -> Drawn:
-    runs = _runs(scale, "frozen", "gradient-noise")
+    runs = library.runs(scale, "gradient-noise/frozen")
     table = analysis.noise(runs)
     return plots.gradient_noise(table), table, runs
 
 
 def _batch_sizes(scale: str) -> Drawn:
-    runs = _first(scale, "heavy-ball") | _first(scale, "quarter-batch", "batch-size")
-    tables = {f"N = {run.config.batch_size}": _steps({"": run}) for run in runs.values()}
+    runs = [library.first(scale, name) for name in ("dynamics/heavy-ball", "batch-size/quarter-batch")]
+    tables = {f"N = {run.config.batch_size}": _steps(run) for run in runs}
     numbers = {batch: _columns(t, "ratio", "predicted") for batch, t in tables.items()}
     return plots.batch_sizes(tables), _stacked(numbers, "batch"), runs
 
 
 def _side_by_side(scale: str, column: str, label: str, log: bool = False) -> Drawn:
-    runs = _first(scale, "heavy-ball") | _first(scale, "lars", "lars")
-    tables = {experiments.form(name): _steps({"": run}) for name, run in runs.items()}
+    runs = {
+        "heavy-ball": library.first(scale, "dynamics/heavy-ball"),
+        "lars": library.first(scale, "lars/lars"),
+    }
+    tables = {form: _steps(run) for form, run in runs.items()}
     numbers = {form: _columns(t, column) for form, t in tables.items()}
-    return plots.side_by_side(tables, column, label, log), _stacked(numbers, "form"), runs
+    return plots.side_by_side(tables, column, label, log), _stacked(numbers, "form"), list(runs.values())
 
 
 def _learning_rates(scale: str, smooth: bool) -> Drawn:
-    runs = runner.recorded("sweep", scale)
+    runs = library.runs(scale, "sweep")
     table = learning_rates.table(runs)
     if not smooth:
         return plots.accuracy_against_lr(table), table, runs
@@ -190,11 +189,13 @@ def _network(scale: str) -> Drawn:
 
 
 def _augmentation(scale: str) -> Drawn:
+    from .. import data  # with torch, which no other figure needs
+
     return plots.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), f"scale {scale}"
 
 
 def _cost(scale: str) -> Drawn:
-    measured, _ = costs.read()
+    measured, _ = speeds.read()
     table, base = costs.per_image(measured), experiments.base("small")
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
@@ -207,7 +208,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "augmentation": _augmentation,
     "network": _network,
     "schedule": _schedule,
-    "baseline": lambda scale: _accuracy(scale, dict.fromkeys(FORMS, "dynamics")),
+    "baseline": lambda scale: _accuracy(scale, *(f"dynamics/{form}" for form in FORMS)),
     "shrinkage": lambda scale: _norm_change(scale, "shrinkage"),  # 1
     "growth": lambda scale: _norm_change(scale, "growth"),  # 2
     "balance": _balance,  # 3
@@ -225,7 +226,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),
     "lars-turns": lambda scale: _side_by_side(scale, "turn", "|Δw|/|w|"),
-    "lars-accuracy": lambda scale: _accuracy(scale, {"heavy-ball": "dynamics", "lars": "lars"}),
+    "lars-accuracy": lambda scale: _accuracy(scale, "dynamics/heavy-ball", "lars/lars"),
     "learning-rates": lambda scale: _learning_rates(scale, smooth=True),  # 8
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
     "cost": _cost,

@@ -13,7 +13,7 @@ from IPython.display import HTML
 
 from .. import experiments
 from ..results import analysis, learning_rates
-from ..training import Run
+from ..run import Run
 from . import style
 
 #: About how many points a curve has.
@@ -24,15 +24,15 @@ LAYERS = ("layer1", "layer3")
 FORMS = ("sgd", "heavy-ball")
 
 
-def explorer(runs: dict[str, Run], layers: Iterable[str] = LAYERS) -> HTML:
+def explorer(runs: dict[str, list[Run]], layers: Iterable[str] = LAYERS) -> HTML:
     """The explorer, with some layers of the first recorded run of each of `FORMS` to start from.
 
-    Raises ValueError when no run is of these forms with its steps, or one lacks a layer.
+    ``runs`` are by form. Raises ValueError when no run is of these forms with its steps, or one lacks a layer.
     """
     recorded = [
         _recorded(form, run, layer)
         for form in FORMS
-        for run in list(analysis.with_steps(analysis.of_form(runs, form)).values())[:1]
+        for run in analysis.with_steps(runs.get(form, []))[:1]
         for layer in layers
     ]
     if not recorded:

@@ -18,8 +18,7 @@ from IPython.display import SVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from ..config import parse_architecture
-from ..results.analysis import CLASSIFIER
+from ..config import CLASSIFIER, parse_architecture
 
 STYLE = {
     "figure.dpi": 110,

@@ -6,9 +6,8 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from .. import paths
 
@@ -16,17 +15,24 @@ from .. import paths
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 
 
-def describe(device) -> dict[str, str | int]:
-    """Device, processor, cores, threads, versions and date, of what is measured from now on."""
+def describe() -> dict[str, str | int]:
+    """Processor, cores, versions and date of what is done now."""
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),  # it is of a class of its own
+        "torch": version("torch"),
+        "numpy": version("numpy"),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def of_training(device) -> dict[str, str | int]:
+    """The same with the device and the number of threads of a training that starts now."""
+    import torch  # which takes its time to load, and which whoever reads records does not need
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {"device": name, "threads": torch.get_num_threads()} | describe()
 
 
 def provenance(device) -> dict[str, str | int]:
@@ -34,7 +40,7 @@ def provenance(device) -> dict[str, str | int]:
     describe_commit = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
     git = subprocess.run(describe_commit, cwd=paths.ROOT, capture_output=True, text=True)
     commit = git.stdout.strip() if git.returncode == 0 else "not in a git checkout"
-    return describe(device) | {"commit": commit}
+    return of_training(device) | {"commit": commit}
 
 
 def check_precision(precision: str, device, warn: Callable[[str], None]) -> None:
@@ -42,6 +48,8 @@ def check_precision(precision: str, device, warn: Callable[[str], None]) -> None
 
     Raises ValueError when the device has no bfloat16 at all.
     """
+    import torch
+
     if precision != "bf16" or has_bf16_units(device):
         return
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=True):
@@ -55,6 +63,8 @@ def check_precision(precision: str, device, warn: Callable[[str], None]) -> None
 
 def has_bf16_units(device) -> bool:
     """Whether a device multiplies bfloat16 in hardware, as far as it and oneDNN are allowed to."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:

@@ -1,17 +1,18 @@
 """Tidy tables from runs: pure functions of what was recorded."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from .. import experiments, theory
-from ..probes import AVERAGE_DECAY
-from ..training import Run
+from .. import theory
+from ..config import CLASSIFIER
+from ..run import AVERAGE_DECAY, Run
 
 #: The part of a run that equilibrium is judged on: epochs 6 to 14 of 24, after the peak of λ and
 #: well before its end.
 EQUILIBRIUM_WINDOW = (6 / 24, 14 / 24)
-CLASSIFIER = "classifier"
 
 
 def settings(run: Run) -> dict[str, float]:
@@ -110,14 +111,14 @@ def ratio_by_epoch(run: Run) -> pd.DataFrame:
     ).reset_index()
 
 
-def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
+def equilibrium(runs: Iterable[Run]) -> pd.DataFrame:
     """R over the equilibrium window, for each layer, mean and range over runs.
 
     Columns: ``R``, ``low`` and ``high`` (least and greatest of the runs), ``overlap`` (g·v/|g|² of
     `lib.theory.correlation_correction`), and ``R_corrected``: R over that correction.
     """
     per_run = []
-    for run in with_steps(runs).values():
+    for run in with_steps(runs):
         table = in_window(dynamics(run), run.config.epochs)
         sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
         overlap = sums["grad_dot_average"] / (1 - AVERAGE_DECAY) / sums["grad_norm_sq"]
@@ -130,20 +131,9 @@ def equilibrium(runs: dict[str, Run]) -> pd.DataFrame:
     return over_runs.mean().assign(low=over_runs["R"].min(), high=over_runs["R"].max())
 
 
-def with_steps(runs: dict[str, Run]) -> dict[str, Run]:
+def with_steps(runs: Iterable[Run]) -> list[Run]:
     """The runs that keep steps, and not only their epochs."""
-    return {name: run for name, run in runs.items() if not run.steps.empty}
-
-
-def of_form(runs: dict[str, Run], form: str) -> dict[str, Run]:
-    """The runs whose name is that form with any seed, such as ``sgd`` of ``sgd-seed0``."""
-    return {name: run for name, run in runs.items() if experiments.form(name) == form}
-
-
-def equilibrium_by_form(runs: dict[str, Run]) -> dict[str, pd.DataFrame]:
-    """The `equilibrium` table of each form of SGD among runs named ``<form>-seed<n>``, by form."""
-    forms = dict.fromkeys(map(experiments.form, runs))
-    return {form: equilibrium(of_form(runs, form)) for form in forms}
+    return [run for run in runs if not run.steps.empty]
 
 
 def peaks(table: pd.DataFrame) -> pd.Series:
@@ -160,9 +150,9 @@ def mean_step(run: Run) -> pd.Series:
     return np.sqrt(sums["step_sq"] / sums["weight_norm_sq"]).rename("step")
 
 
-def noise(runs: dict[str, Run]) -> pd.DataFrame:
+def noise(runs: Iterable[Run]) -> pd.DataFrame:
     """The `lib.gradient_noise` tables of some runs, mean |g|² over runs; ``layer`` is categorical."""
-    table = pd.concat([run.noise for run in runs.values()])
+    table = pd.concat([run.noise for run in runs])
     table["layer"] = pd.Categorical(table["layer"], categories=table["layer"].unique(), ordered=True)
     return table.groupby(["epoch", "batch_size", "layer"], observed=True, as_index=False)[
         "grad_norm_sq"
@@ -185,21 +175,28 @@ def noise_slopes(noise: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "epoch", "slope", "signal"])
 
 
-def accuracy(runs: dict[str, Run]) -> pd.Series:
-    """Test accuracy of each run after its last epoch, by name."""
-    return pd.Series({name: run.test_accuracy for name, run in runs.items()}, name="test accuracy")
+def accuracy(runs: Iterable[Run]) -> np.ndarray:
+    """Test accuracy of each run after its last epoch, a fraction."""
+    return np.array([run.test_accuracy for run in runs])
 
 
-def describe(runs: dict[str, Run], scale: str) -> str:
-    """Scale, data, network, seeds and device of some runs, in a line for captions."""
-    run = next(iter(runs.values()))
-    c = run.config
-    seeds = sorted({r.config.seed for r in runs.values()})
-    devices = sorted({r.provenance["device"] for r in runs.values()})
+def describe(runs: Iterable[Run], scale: str) -> str:
+    """Scale, data, network, seeds, precision and device of some runs, in a line for captions."""
+    runs = list(runs)
+    c = runs[0].config
+    seeds = sorted({run.config.seed for run in runs})
+    precisions = sorted({run.config.precision for run in runs}, reverse=True)
+    devices = sorted({_device(run.provenance) for run in runs})
     return (
         f"scale {scale}: {c.dataset}, width {c.width}, {c.epochs} epochs, "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, {' and '.join(devices)}"
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
+        f"{' and '.join(precisions)}, {' and '.join(devices)}"
     )
+
+
+def _device(provenance: dict) -> str:
+    """The device by name: of a processor its own name, where the record has it."""
+    return provenance.get("processor", "CPU") if provenance["device"] == "CPU" else provenance["device"]
 
 
 def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:
@@ -208,13 +205,13 @@ def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:
     return int((distance > nearer).sum())
 
 
-def turn(runs: dict[str, Run]) -> dict[str, float]:
+def turn(runs: Iterable[Run]) -> dict[str, float]:
     """Measured over predicted |Δw|/|w| in the equilibrium window, least and greatest of all layers.
 
     By mean squares, against `lib.theory.rotation`, over the convolutions; mean over runs, rounded.
     """
     per_run = []
-    for run in with_steps(runs).values():
+    for run in with_steps(runs):
         t = convolutions(in_window(dynamics(run), run.config.epochs))
         angle = theory.rotation(lr=t["lr"].astype(float), nesterov=run.config.nesterov, **settings(run))
         squares = t[["layer", "update_norm_sq"]].assign(balance=angle**2 * t["weight_norm_sq"])

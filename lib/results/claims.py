@@ -13,9 +13,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .. import experiments, records
-from ..running import runner
-from ..training import Run
+from .. import experiments, library
+from ..run import Run
 from . import observables
 from .observables import FROZEN, HEAVY_BALL, NESTEROV, QUARTER_BATCH, SGD, Observation, Runs
 
@@ -57,18 +56,8 @@ class Verdict:
 
 
 def recorded(scale: str) -> Recorded:
-    """All recorded runs of a scale; raises what `lib.running.runner.recorded` raises, but for missing records."""
-    found = {}
-    for experiment in experiments.EXPERIMENTS:
-        try:
-            runs = runner.recorded(experiment, scale)
-        except records.NotRecordedError:
-            runs = {}
-        for name in experiments.configs(experiment, scale):
-            by_seed = found.setdefault(f"{experiment}/{experiments.form(name)}", {})
-            if name in runs:
-                by_seed[runs[name].config.seed] = runs[name]
-    return found
+    """All recorded runs of a scale; raises what `lib.library.forms` raises."""
+    return {form: {run.config.seed: run for run in runs} for form, runs in library.every_form(scale).items()}
 
 
 def judge(claim: Claim, recorded: Recorded) -> Verdict:

@@ -1,106 +1,24 @@
-"""What trainings cost: the recorded measurements of speed, and how they compare with what was aimed at."""
-
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+"""What trainings cost: tables of measured speeds, and of the operations that a network takes."""
 
 import numpy as np
 import pandas as pd
-import torch
 
-from .. import experiments, paths
+from .. import config as settings
 from ..config import EPOCH_IMAGES, Config
-from ..machinery import files, machine
-from ..running.bench import RATIOS, VARIANTS, Bench, operations
+from ..machinery.speeds import VARIANTS, Bench, Sweep
 
-#: Width and batch size of what the page on cost shows.
-PLAN = ((8, 512), (16, 512), (32, 512), (64, 512), (8, 128), (8, 2048))
-#: The least speed of the trainer that was aimed at, over that of another variant, by width.
-AIMS = {
-    "no_probes": {8: 0.97, 16: 0.97, 64: 0.97},
-    "plain": {8: 2.0, 16: 1.3},
-    "convolutions": {8: 0.6, 16: 0.75, 64: 0.85},
-}
-#: The most time of a sweep that was aimed at, over runs / jobs times that of a run by itself.
-SWEEP_AIM = 1.15
-#: How often the run by itself is timed.
-REPEATS = 3
 BATCH_SIZE, EPOCHS = Config().batch_size, Config().epochs
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Seconds by the clock, start and end included, of one run at a time and of several side by side.
+def operations(config: Config) -> pd.DataFrame:
+    """Floating-point operations of a training step for one CIFAR-10 image, by layer, in millions.
 
-    ``alone`` are those of a command that trains one run on one core, each time it was given;
-    ``together`` those of one that trains ``runs`` such runs, ``jobs`` at a time.
+    Columns: ``layer``, ``forward``, and ``training``: forward, the gradient of the weights and that of
+    the input, which the first layer need not pass on. A multiplication and an addition are two.
     """
-
-    runs: int
-    jobs: int
-    alone: list[float]
-    together: float
-    machine: dict[str, str | int]
-
-    @property
-    def ratio(self) -> float:
-        """Time of the sweep over runs / jobs times that of a run by itself."""
-        return self.together / (self.runs / self.jobs * float(np.median(self.alone)))
-
-    def text(self) -> str:
-        """What `python -m lib bench` prints."""
-        return (
-            f"a sweep of {self.runs} runs, {self.jobs} at a time: {self.together:.1f} s\n"
-            f"  one run by itself on one core: {np.median(self.alone):.1f} s\n"
-            f"  sweep / ({self.runs}/{self.jobs} of such a run): {self.ratio:.2f}"
-        )
-
-
-def sweep(jobs: int) -> Sweep:
-    """Trains a run of demo scale by itself, some times over, then an experiment of such runs.
-
-    Raises RuntimeError when that fails.
-    """
-    base, *_ = configs = list(experiments.configs("tuning", "demo").values())
-    alone = [_seconds("train", "--epochs", base.epochs) for _ in range(REPEATS)]
-    together = _seconds("run", "tuning", "--scale", "demo", "--jobs", jobs)
-    here = machine.describe(torch.device("cpu")) | {"threads": 1}
-    return Sweep(len(configs), jobs, alone, together, here)
-
-
-def _seconds(*arguments: object) -> float:
-    """Seconds that a command of `lib` takes on one thread, with a folder of its own for records."""
-    command = [sys.executable, "-m", "lib", *map(str, arguments)]
-    with tempfile.TemporaryDirectory() as folder:
-        places = {"RECORDS_ROOT": folder, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        start = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=paths.ROOT, env=os.environ | places, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise RuntimeError(f"the sweep failed: {done.stderr.strip()}")
-        return round(time.perf_counter() - start, 2)
-
-
-def write(speeds: list[Bench], sweeps: list[Sweep], path: str | os.PathLike) -> None:
-    """Writes the measurements to a JSON file."""
-    measured = {"speeds": [asdict(b) for b in speeds], "sweeps": [asdict(s) for s in sweeps]}
-    with files.whole(path) as file:
-        file.write((json.dumps(measured, indent=1) + "\n").encode())
-
-
-def read(path: str | os.PathLike | None = None) -> tuple[list[Bench], list[Sweep]]:
-    """The measurements that `write` wrote, by default those that the page on cost is made from.
-
-    ``python -m lib bench --all --jobs 2 --out book/bench.json`` makes these.
-    """
-    measured = json.loads(Path(path or paths.BOOK / "bench.json").read_text(encoding="utf-8"))
-    return [Bench(**b) for b in measured["speeds"]], [Sweep(**s) for s in measured["sweeps"]]
+    found = settings.operations(config.architecture, config.width)
+    rows = [(name, *counts) for name, counts in found.items()]
+    return pd.DataFrame(rows, columns=["layer", "forward", "training"])
 
 
 def speeds(measured: list[Bench]) -> pd.DataFrame:
@@ -110,25 +28,6 @@ def speeds(measured: list[Bench]) -> pd.DataFrame:
         for b in measured
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["width", "batch_size"])
-
-
-def aims(measured: list[Bench], sweeps: list[Sweep]) -> pd.DataFrame:
-    """What was aimed at, what was measured, with its range over rounds, and whether it is reached."""
-    rows = []
-    for other in RATIOS:
-        for b in measured:
-            aim = AIMS[other].get(b.width)
-            if b.batch_size == BATCH_SIZE and aim is not None:
-                median, low, high = b.ratio(other)
-                text = f"{median:.2f} ({low:.2f} to {high:.2f})"
-                rows.append((f"trainer / {other}", f"width {b.width}", f"≥ {aim:g}", text, median >= aim))
-    for s in sweeps:
-        of = f"{s.runs} runs, {s.jobs} at a time"
-        rows.append(
-            ("sweep / runs one by one", of, f"≤ {SWEEP_AIM:g}", f"{s.ratio:.2f}", s.ratio <= SWEEP_AIM)
-        )
-    table = pd.DataFrame(rows, columns=["ratio", "of", "aim", "measured", "reached"])
-    return table.replace({"reached": {True: "yes", False: "no"}}).set_index(["ratio", "of"])
 
 
 def per_image(measured: list[Bench]) -> pd.DataFrame:

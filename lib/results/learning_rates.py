@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.interpolate import make_smoothing_spline
 from scipy.stats import spearmanr
 
-from ..training import Run
+from ..run import Run
 
 #: Penalty on the curvature of a smoothed curve, in octaves³. It halves waves of 2π·LAM^¼ = 4 octaves
 #: and leaves a ninth of those from one learning rate to the next, which are noise on a grid of
@@ -22,7 +22,7 @@ ENOUGH = 5
 FINENESS = 32
 
 
-def table(runs: dict[str, Run]) -> pd.DataFrame:
+def table(runs: list[Run]) -> pd.DataFrame:
     """A row for each run: ``architecture`` (categorical, in the order of the runs), ``lr``, ``seed``,
     ``accuracy`` on the test images after the last epoch, a fraction, and ``diverged``.
 
@@ -32,29 +32,27 @@ def table(runs: dict[str, Run]) -> pd.DataFrame:
     """
     if not runs:
         raise ValueError("there is no run over learning rates; `python -m lib run sweep tuning` makes them")
-    configs = [run.config for run in runs.values()]
+    configs = [run.config for run in runs]
     names = [c.architecture for c in configs]
     return pd.DataFrame(
         {
             "architecture": pd.Categorical(names, categories=list(dict.fromkeys(names))),
             "lr": [float(c.lr) for c in configs],
             "seed": [c.seed for c in configs],
-            "accuracy": [
-                np.nan if run.diverged_at is not None else run.test_accuracy for run in runs.values()
-            ],
-            "diverged": [run.diverged_at is not None for run in runs.values()],
+            "accuracy": [np.nan if run.diverged_at is not None else run.test_accuracy for run in runs],
+            "diverged": [run.diverged_at is not None for run in runs],
         }
     )
 
 
-def tuned(runs: dict[str, Run]) -> pd.DataFrame:
+def tuned(runs: list[Run]) -> pd.DataFrame:
     """Mean test accuracy over seeds, a fraction: a row for each ``lr``, a column for each optimiser.
 
-    For runs named ``<optimiser>-lr<λ>-seed<n>``. NaN where a seed diverged.
+    ``optimiser`` is as in `lib.config.Config`. NaN where a seed diverged.
 
     Raises ValueError when there is no run.
     """
-    rows = table(runs).assign(optimiser=[name.partition("-lr")[0] for name in runs])
+    rows = table(runs).assign(optimiser=[run.config.optimizer for run in runs])
     return rows.pivot_table(
         "accuracy", "lr", "optimiser", aggfunc=lambda of_seeds: of_seeds.mean(skipna=False)
     )

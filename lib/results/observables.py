@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from ..training import Run
+from ..run import Run
 from . import analysis, learning_rates
 
 Runs = dict[str, list[Run]]
@@ -108,20 +108,20 @@ def correlation(runs: Runs) -> Observation:
 
 def with_momentum(runs: Runs, column: str, tolerance: float) -> Observation:
     """|R − 1| of heavy-ball in the equilibrium window, of that column of `analysis.equilibrium`."""
-    deep = analysis.equilibrium({"": _one(runs, HEAVY_BALL)}).drop(index=analysis.CLASSIFIER)
+    deep = analysis.equilibrium(runs[HEAVY_BALL]).drop(index=analysis.CLASSIFIER)
     return _largest_deviation(deep[column], 1, tolerance)
 
 
 def larger_discrepancy(runs: Runs) -> Observation:
     """Convolutions that are further from the line with momentum than without."""
-    tables = (analysis.equilibrium({"": _one(runs, form)}) for form in (HEAVY_BALL, SGD))
+    tables = (analysis.equilibrium(runs[form]) for form in (HEAVY_BALL, SGD))
     observed = analysis.further_from_line(*tables)
     return observed, observed >= 6
 
 
 def rotation(runs: Runs, form: str, tolerance: float) -> Observation:
     """|measured/predicted − 1| of |Δw|/|w| in the equilibrium window."""
-    return _largest_deviation(pd.Series(analysis.turn({"": _one(runs, form)})), 1, tolerance)
+    return _largest_deviation(pd.Series(analysis.turn(runs[form])), 1, tolerance)
 
 
 def same_accuracy(runs: Runs) -> Observation:
@@ -133,7 +133,7 @@ def same_accuracy(runs: Runs) -> Observation:
 def noise_slope(runs: Runs) -> Observation:
     """|slope + ½| of log |g| against log N at the frozen checkpoints between epochs 5 and 20."""
     run = _one(runs, FROZEN)
-    table = analysis.convolutions(analysis.noise({"": run}))
+    table = analysis.convolutions(analysis.noise([run]))
     slopes = analysis.noise_slopes(table, run.config.batch_size)
     return _largest_deviation(_between(slopes, run, 5, 20)["slope"], -0.5, 0.08)
 
@@ -177,4 +177,4 @@ def _accuracy(seeds: list[Run]) -> float:
 
 
 def _swept(runs: Runs) -> pd.DataFrame:
-    return learning_rates.table({f"{form} {i}": run for form, s in runs.items() for i, run in enumerate(s)})
+    return learning_rates.table([run for of_form in runs.values() for run in of_form])

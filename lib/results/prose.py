@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .. import theory
-from ..running import runner
-from ..training import Run
+from .. import library, theory
+from ..machinery import speeds
+from ..run import Run
 from . import analysis, costs, learning_rates
 
 Numbers = dict[str, float | int | str]
@@ -19,7 +19,7 @@ Numbers = dict[str, float | int | str]
 def of_chapter(chapter: str, scale: str) -> Numbers:
     """The numbers of a chapter, by name, from the records of a scale.
 
-    Raises ValueError when the chapter has none, and what `lib.running.runner.recorded` raises.
+    Raises ValueError when the chapter has none, and what `lib.library.runs` raises.
     """
     if chapter not in CHAPTERS:
         raise ValueError(f"chapter={chapter!r} is not known; it must be one of {', '.join(CHAPTERS)}")
@@ -36,15 +36,15 @@ def glue(chapter: str, scale: str) -> None:
 
 def index(scale: str) -> Numbers:
     """R of the three forms of SGD, and their accuracies in %."""
-    runs = runner.recorded("dynamics", scale)
-    tables = analysis.equilibrium_by_form(runs)
-    accuracies = {f"{form}_accuracy": _percent(analysis.of_form(runs, form)) for form in tables}
+    forms = library.forms(scale, "dynamics")
+    tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
+    accuracies = {f"{form}_accuracy": _percent(runs) for form, runs in forms.items()}
     return form_numbers(tables, tolerance=0.10) | accuracies
 
 
 def setup(scale: str) -> Numbers:
     """Accuracies of the baseline in %, mean and range."""
-    runs = analysis.of_form(runner.recorded("dynamics", scale), "nesterov")
+    runs = library.runs(scale, "dynamics/nesterov")
     accuracy = 100 * analysis.accuracy(runs)
     extremes = {"accuracy_low": accuracy.min(), "accuracy_high": accuracy.max()}
     return _rounded({"accuracy": accuracy.mean()} | extremes, 2) | {"runs": len(runs)}
@@ -52,13 +52,13 @@ def setup(scale: str) -> Numbers:
 
 def dynamics(scale: str) -> Numbers:
     """`norm_numbers` of the first run without momentum."""
-    return norm_numbers(analysis.dynamics(_first(scale, "sgd")))
+    return norm_numbers(analysis.dynamics(library.first(scale, "dynamics/sgd")))
 
 
 def equilibrium(scale: str) -> Numbers:
     """R without momentum, the norm equation beside it, and its time of relaxation."""
-    runs = analysis.with_steps(analysis.of_form(runner.recorded("dynamics", scale), "sgd"))
-    run = next(iter(runs.values()))
+    runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
+    run = runs[0]
     counted = {"window": analysis.window_text(run.config.epochs), "runs": len(runs)}
     table = analysis.ratio_by_epoch(run)
     return (
@@ -71,78 +71,77 @@ def equilibrium(scale: str) -> Numbers:
 
 def batch_size(scale: str) -> Numbers:
     """Correlations, slopes and shares of the signal, and the steps of two batch sizes."""
-    whole = analysis.of_form(runner.recorded("dynamics", scale), "heavy-ball")
-    quarter = runner.recorded("batch-size", scale)
-    frozen = runner.recorded("gradient-noise", scale)
+    whole = library.runs(scale, "dynamics/heavy-ball")
+    quarter = library.runs(scale, "batch-size")
+    frozen = library.runs(scale, "gradient-noise")
     return (
-        correlation_numbers(analysis.dynamics(_first(scale, "heavy-ball")))
+        correlation_numbers(analysis.dynamics(library.first(scale, "dynamics/heavy-ball")))
         | noise_numbers(frozen)
         | quotient_numbers(whole, quarter)
         | {"accuracy": _percent(whole), "quarter_accuracy": _percent(quarter)}
-        | {"window": analysis.window_text(_first(scale, "heavy-ball").config.epochs)}
+        | {"window": analysis.window_text(library.first(scale, "dynamics/heavy-ball").config.epochs)}
     )
 
 
 def momentum(scale: str) -> Numbers:
     """R of the three forms, corrected and not, and the angle of a step."""
-    runs = runner.recorded("dynamics", scale)
-    tables = analysis.equilibrium_by_form(runs)
-    heavy_balls = analysis.of_form(runs, "heavy-ball")
+    forms = library.forms(scale, "dynamics")
+    tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
     return (
         form_numbers(tables, 0.15)
-        | analysis.turn(heavy_balls)
+        | analysis.turn(forms["heavy-ball"])
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
-        | {"window": analysis.window_text(_first(scale, "heavy-ball").config.epochs)}
-        | {f"{form}_accuracy": _percent(analysis.of_form(runs, form)) for form in ("sgd", "heavy-ball")}
+        | {"window": analysis.window_text(library.first(scale, "dynamics/heavy-ball").config.epochs)}
+        | {f"{form}_accuracy": _percent(forms[form]) for form in ("sgd", "heavy-ball")}
     )
 
 
 def lars(scale: str) -> Numbers:
     """Steps, norms and accuracies of LARS beside those of SGD."""
-    sgd = analysis.of_form(runner.recorded("dynamics", scale), "heavy-ball")
-    lars = analysis.of_form(runner.recorded("lars", scale), "lars")
+    sgd = library.runs(scale, "dynamics/heavy-ball")
+    lars = library.runs(scale, "lars/lars")
     return (
-        beside_numbers(_first(scale, "heavy-ball"), next(iter(lars.values())))
+        beside_numbers(library.first(scale, "dynamics/heavy-ball"), lars[0])
         | {"accuracy": _percent(lars), "sgd_accuracy": _percent(sgd), "runs": len(lars), "sgd_runs": len(sgd)}
-        | {"window": analysis.window_text(_first(scale, "heavy-ball").config.epochs)}
-        | _tuned(runner.recorded("tuning", scale))
+        | {"window": analysis.window_text(library.first(scale, "dynamics/heavy-ball").config.epochs)}
+        | _tuned(library.runs(scale, "tuning"))
     )
 
 
-def _tuned(runs: dict[str, Run]) -> Numbers:
+def _tuned(runs: list[Run]) -> Numbers:
     """The best accuracy of each optimiser, in %, at which λ, and what was tried."""
     accuracies = learning_rates.tuned(runs)
-    best = {"sgd": accuracies["heavy-ball"], "lars": accuracies["lars"]}
+    best = {"sgd": accuracies["sgd"], "lars": accuracies["lars"]}
     return (
         {f"{name}_best": round(float(100 * of.max()), 2) for name, of in best.items()}
         | {f"{name}_best_lr": float(of.idxmax()) for name, of in best.items()}
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
-        | {"tuned_epochs": next(iter(runs.values())).config.epochs}
-        | {"tuned_seeds": len({run.config.seed for run in runs.values()})}
+        | {"tuned_epochs": runs[0].config.epochs}
+        | {"tuned_seeds": len({run.config.seed for run in runs})}
     )
 
 
 def sweep(scale: str) -> Numbers:
     """Best learning rates, what it costs to choose by λ = 0.4, and how far seeds alone are apart, in %."""
-    table = learning_rates.with_enough(learning_rates.table(runner.recorded("sweep", scale)))
-    alike = analysis.of_form(runner.recorded("dynamics", scale), "heavy-ball")
+    table = learning_rates.with_enough(learning_rates.table(library.runs(scale, "sweep")))
+    alike = library.runs(scale, "dynamics/heavy-ball")
     optima = learning_rates.optima(table)
-    costs, rank_correlation = learning_rates.selection(table)
+    losses, rank_correlation = learning_rates.selection(table)
     found = {
         "best_low": optima["lr"].min(),
         "best_high": optima["lr"].max(),
         "octaves": learning_rates.spread_octaves(optima),
-        "loss": 100 * costs["loss"].max(),
+        "loss": 100 * losses["loss"].max(),
         "rank_correlation": rank_correlation,
         "scatter": 100 * np.ptp(analysis.accuracy(alike)),
     }
-    counted = {"networks": len(optima), "alike": len(alike), "best": costs["best"].idxmax()}
+    counted = {"networks": len(optima), "alike": len(alike), "best": losses["best"].idxmax()}
     return _rounded(found, 3) | counted
 
 
 def cost(scale: str) -> Numbers:
     """What was measured of speed, which is the same whatever the scale of the other chapters."""
-    return costs.numbers(*costs.read())
+    return costs.numbers(*speeds.read())
 
 
 #: By the chapter's file name.
@@ -159,11 +158,7 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
 }
 
 
-def _first(scale: str, form: str) -> Run:
-    return next(iter(analysis.of_form(runner.recorded("dynamics", scale), form).values()))
-
-
-def _percent(runs: dict[str, Run]) -> float:
+def _percent(runs: list[Run]) -> float:
     return round(float(100 * analysis.accuracy(runs).mean()), 2)
 
 
@@ -250,14 +245,14 @@ def correlation_numbers(table: pd.DataFrame) -> Numbers:
     }
 
 
-def noise_numbers(runs: dict[str, Run]) -> Numbers:
+def noise_numbers(runs: list[Run]) -> Numbers:
     """Slopes of log |g| against log N, and shares of the mean gradient, from runs with frozen checkpoints.
 
     ``slope_…`` and ``signal_…`` are of the checkpoints within the run: least, median and greatest over
     these and the convolutions, and ``signal_worst`` the layer of the greatest share. ``start_…`` and
     ``end_…`` are the same before the first step and after the last.
     """
-    config = next(iter(runs.values())).config
+    config = runs[0].config
     slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
     within = slopes[slopes["epoch"].between(1, config.epochs - 1)]
     parts = {
@@ -277,15 +272,13 @@ def noise_numbers(runs: dict[str, Run]) -> Numbers:
     return _rounded(found, 3) | {"signal_worst": str(within.loc[within["signal"].idxmax(), "layer"])}
 
 
-def quotient_numbers(whole: dict[str, Run], quarter: dict[str, Run]) -> Numbers:
+def quotient_numbers(whole: list[Run], quarter: list[Run]) -> Numbers:
     """λ|g|/|w| of the whole batch over that of a quarter, mean over seeds; and R of both.
 
     ``…_rest`` leaves out the first convolution.
     """
     steps = [
-        pd.concat([analysis.mean_step(run) for run in analysis.with_steps(runs).values()], axis=1).mean(
-            axis=1
-        )
+        pd.concat([analysis.mean_step(run) for run in analysis.with_steps(runs)], axis=1).mean(axis=1)
         for runs in (whole, quarter)
     ]
     quotient = (steps[0] / steps[1]).drop(analysis.CLASSIFIER)

@@ -4,63 +4,34 @@ All are measured in one process, one after the other in every round, so that wha
 machine does meets all alike. What counts are the ratios.
 """
 
+import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from .. import data, models, training
-from ..config import Config
+from .. import data, experiments, models, paths, training
+from ..config import CLASSIFIER, Config, layers_of, operations
 from ..machinery import machine
+from ..machinery.speeds import Bench, Sweep
 from ..probes import WeightProbe
 
-VARIANTS = {
-    "trainer": "the trainer with its probes",
-    "no_probes": "the trainer without probes",
-    "plain": "a plain loop: DataLoader, torchvision transforms, torch.optim.SGD",
-    "convolutions": "the convolutions alone, forward and backward",
-    "arithmetic": "as many operations, in products of large matrices",
-}
-#: What the trainer's speed is divided by.
-RATIOS = ("no_probes", "plain", "convolutions")
 IMAGE_SIZE = 32
+#: Width and batch size of what the page on cost shows, each in fp32 and bf16.
+PLAN = ((8, 512), (16, 512), (32, 512), (64, 512), (8, 128), (8, 2048))
+#: How often the run by itself is timed.
+REPEATS = 3
 #: Side of the matrices whose product shows what the processor's arithmetic can do.
 MATRIX = 2048
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Images per second in every round, by variant, and on what machine; ``memory_mib`` at the process's peak so far."""
-
-    width: int
-    batch_size: int
-    images_per_second: dict[str, list[float]]
-    memory_mib: float
-    machine: dict[str, str | int]
-
-    def ratio(self, other: str) -> tuple[float, float, float]:
-        """Speed of the trainer over that of another variant: median, least and greatest over rounds."""
-        quotients = np.divide(self.images_per_second["trainer"], self.images_per_second[other])
-        return float(np.median(quotients)), float(quotients.min()), float(quotients.max())
-
-    def text(self) -> str:
-        """What `python -m lib bench` prints."""
-        lines = [f"width {self.width}, batch size {self.batch_size}, {self.machine['device']}"]
-        for name, meaning in VARIANTS.items():
-            lines.append(f"  {np.median(self.images_per_second[name]):8,.0f} images/s  {meaning}")
-        for other in RATIOS:
-            median, low, high = self.ratio(other)
-            lines.append(f"  trainer / {other}: {median:.2f} ({low:.2f} to {high:.2f})")
-        return "\n".join([*lines, f"  peak memory of this process so far: {self.memory_mib:,.0f} MiB"])
 
 
 def run(
@@ -69,8 +40,11 @@ def run(
     rounds: int = 5,
     steps: int | None = None,
     batch_size: int = 512,
+    precision: str = "fp32",
 ) -> Bench:
     """Measures all variants, ``steps`` batches a round; by default as many as take a few seconds.
+
+    All in ``precision``, but for the plain loop, which is that of fp32.
 
     On the GPU when there is one, unless ``device`` says otherwise. The images are random: no data
     set is needed, and speed does not depend on what they show. Raises ValueError on a width, a number of
@@ -90,7 +64,7 @@ def run(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images = 100 * 512 if device.type == "cuda" else 160 * 512 // width
     steps = steps or max(2, images // batch_size)
-    config = Config(width=width, batch_size=batch_size)
+    config = Config(width=width, batch_size=batch_size, precision=precision)
     if device.type == "cpu":
         machine.keep_freed_memory()
     images = _random_images(steps * config.batch_size, device)
@@ -107,34 +81,34 @@ def run(
             seconds = _timed(work, device)
             if epoch:  # the first round warms up
                 speeds[name].append(round(steps * config.batch_size / seconds, 1))
-    return Bench(width, config.batch_size, speeds, _memory_mib(device), machine.describe(device))
+    memory, here = _memory_mib(device), machine.of_training(device)
+    return Bench(width, batch_size, speeds, memory, here, precision)
 
 
-def operations(config: Config) -> pd.DataFrame:
-    """Floating-point operations of a training step for one image, by layer, in millions.
+def sweep(jobs: int) -> Sweep:
+    """Trains a run of demo scale by itself, some times over, then an experiment of such runs.
 
-    Columns: ``layer``, ``forward``, and ``training``: forward, the gradient of the weights and that of
-    the input, which the first layer need not pass on. A multiplication and an addition are two.
+    Raises RuntimeError when that fails.
     """
-    rows = []
-    for name, weight, _, y in _layers(models.build(config.architecture, config.width), 1, "cpu"):
-        forward = 2e-6 * weight.numel() * y[0, 0].numel()
-        rows.append((name, forward, forward * (2 if not rows else 3)))
-    return pd.DataFrame(rows, columns=["layer", "forward", "training"])
+    planned = experiments.planned("demo", ["tuning"])
+    alone = [_seconds("train", "--epochs", planned[0].config.epochs) for _ in range(REPEATS)]
+    together = _seconds("run", "tuning", "--scale", "demo", "--jobs", jobs)
+    here = machine.of_training(torch.device("cpu")) | {"threads": 1}
+    return Sweep(len(planned), jobs, alone, together, here)
 
 
-def _layers(model: nn.Module, batch_size: int, device):
-    """Name, weight, input and output of each probed layer of a model, for a batch of zeros."""
-    seen = {}
-    modules = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    hooks = [m.register_forward_hook(lambda m, x, y: seen.update({m: (x[0], y)})) for m in modules]
-    with torch.no_grad():
-        model(torch.zeros(batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=device))
-    for hook in hooks:
-        hook.remove()
-    for name, weight in models.probed_weights(model).items():
-        module = next(m for m in modules if m.weight is weight)
-        yield name, weight, *seen[module]
+def _seconds(*arguments: object) -> float:
+    """Seconds that a command of `lib` takes on one thread, with a folder of its own for records."""
+    command = [sys.executable, "-m", paths.PACKAGE.name, *map(str, arguments)]
+    with tempfile.TemporaryDirectory() as folder:
+        places = {"RECORDS_ROOT": folder, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=paths.ROOT, env=os.environ | places, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(f"the sweep failed: {done.stderr.strip()}")
+        return round(time.perf_counter() - start, 2)
 
 
 def _random_images(n: int, device) -> data.Dataset:
@@ -167,7 +141,7 @@ def _trainer(config: Config, dataset: data.Dataset, probes: bool) -> Callable[[]
     def epoch():
         choices = data.draw(dataset, generator)
         batches = training.batches(dataset, choices, config.batch_size)
-        training.train_epoch(model, steppers, probe, batches, bar)
+        training.train_epoch(model, steppers, probe, batches, bar, config.precision)
         if probes:
             probe.fetch()
 
@@ -215,29 +189,40 @@ def _plain_loop(config: Config, dataset: data.Dataset) -> Callable[[], None]:
 
 
 def _convolutions(config: Config, steps: int, device) -> Callable[[], None]:
-    model = training.build(config, device)
     cases = []
-    for name, weight, x, y in _layers(model, config.batch_size, device):
-        if weight.dim() == 4:
-            inputs = torch.randn_like(x).contiguous(memory_format=torch.channels_last)
-            # the first has no gradient to pass on
-            cases.append((inputs.requires_grad_(name != "prep"), weight, torch.randn_like(y)))
+    for name, layer in layers_of(config.architecture, config.width).items():
+        if name == CLASSIFIER:
+            continue
+        convolution = models.Convolution(layer.channels_in, layer.channels_out)
+        convolution.to(device, memory_format=torch.channels_last)
+        size = IMAGE_SIZE // layer.shrunk
+        x, grad = (
+            torch.randn(
+                config.batch_size, channels, size, size, device=device, dtype=_dtype(config)
+            ).contiguous(memory_format=torch.channels_last)
+            for channels in (layer.channels_in, layer.channels_out)
+        )
+        # the first has no gradient to pass on
+        cases.append((convolution, x.requires_grad_(name != "prep"), grad))
 
     def epoch():
         for _ in range(steps):
-            for x, weight, grad in cases:
-                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-                    y = F.conv2d(x, weight, padding=1)
-                wanted = [t for t in (x, weight) if t.requires_grad]
-                torch.autograd.grad(y, wanted, grad.to(y.dtype))
+            for convolution, x, grad in cases:
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    y = convolution(x)
+                torch.autograd.grad(y, [t for t in (x, convolution.weight) if t.requires_grad], grad)
 
     return epoch
 
 
+def _dtype(config: Config) -> torch.dtype:
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
+
+
 def _arithmetic(config: Config, steps: int, device) -> Callable[[], None]:
-    wanted = 1e6 * operations(config)["training"].sum() * config.batch_size * steps
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    left, right = torch.randn(2, MATRIX, MATRIX, device=device, dtype=dtype)
+    for_an_image = sum(training for _, training in operations(config.architecture, config.width).values())
+    wanted = 1e6 * for_an_image * config.batch_size * steps
+    left, right = torch.randn(2, MATRIX, MATRIX, device=device, dtype=_dtype(config))
     # a round of whole products would be off for small networks: the last one has fewer rows
     products, rest = divmod(wanted / (2 * MATRIX**2), MATRIX)
 

@@ -9,7 +9,7 @@ import torch
 
 from .. import training
 from ..config import Config
-from ..training import Run
+from ..run import Run
 
 #: Seconds within which a scheduler must answer.
 CONNECT_TIMEOUT = 8

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import experiments, paths, records, training
+from .. import experiments, library, paths, records, training
+from ..config import PRECISIONS
 from ..machinery import checkpoints
 from ..machinery.locks import Lock
-from ..probes import QUANTITIES
-from ..training import Run
-from . import runner
+from ..run import EPOCH_COLUMNS, QUANTITIES, Run
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
 PARTS = 2
@@ -38,9 +37,14 @@ def states(scale: str | None = None) -> Iterator[State]:
     """
     if scale is not None:
         experiments.base(scale)  # refuses an unknown one
-    any_scale = next(iter(experiments.SCALES))
-    root = paths.records(scale) if scale else paths.records(any_scale).parent
-    planned = {path for path, _ in runner.planned(experiments.EXPERIMENTS, experiments.SCALES).values()}
+    scales = [scale] if scale else list(experiments.SCALES)
+    root = paths.records(scale) if scale else paths.records(scales[0]).parent
+    planned = {
+        library.path(one)
+        for scale in scales
+        for precision in PRECISIONS
+        for one in experiments.planned(scale, precision=precision)
+    }
     for path in sorted(p for p in root.rglob("*") if p.is_file() or p.is_symlink()):
         yield _state(path, planned)
 
@@ -69,11 +73,9 @@ def find(run: str, scale: str) -> Path:
     """
     if Path(run).is_file():
         return Path(run)
-    experiment, _, name = run.partition("/")
-    if experiment in experiments.EXPERIMENTS:
-        configs = experiments.configs(experiment, scale)
-        if name in configs:
-            return runner.record_path(experiment, scale, name, configs[name])
+    for planned in experiments.planned(scale):
+        if run == f"{planned.experiment}/{planned.name}":
+            return library.recorded(planned) or library.path(planned)
     raise ValueError(
         f"run={run!r} is not known; it must be the path of a record, or experiment/name as in "
         "dynamics/sgd-seed0: `python -m lib list` lists them"
@@ -105,7 +107,7 @@ def differences(recorded: Run, run: Run) -> pd.DataFrame:
             "largest": _largest(recorded.steps[quantity], run.steps[quantity]),
             "averages": _averages(recorded, run, quantity) if quantity in records.NOT_NEGATIVE else np.nan,
         }
-    for quantity in records.EPOCH_COLUMNS[1:]:
+    for quantity in EPOCH_COLUMNS[1:]:
         old, new = (r.epochs[quantity].to_numpy(dtype=float) for r in (recorded, run))
         rows[quantity] = {"largest": _largest(old, new), "averages": _last(old, new)}
     if len(recorded.noise):

@@ -23,7 +23,6 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from .. import experiments, paths
-from ..running import runner
 from . import status
 
 #: Chapters executed at a time: each is a process, which waits for much of its time.
@@ -36,12 +35,10 @@ class BookError(RuntimeError):
     """The book cannot be built; the message names the chapter or page and says why."""
 
 
-def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | None = None) -> Path:
+def build(scale: str, parameters: Mapping[str, object] | None = None) -> Path:
     """Executes the chapters and builds the site; the path of its first page.
 
-    What is not recorded is trained first, but not at the default scale: its records come with the
-    book, and to add to them takes hours, which is left to `lib.running.runner.run`. At the default scale,
-    with no parameters, chapters are executed in place and the site is ``_build/html``. Otherwise
+    At the default scale, with no parameters, chapters are executed in place and the site is ``_build/html``. Otherwise
     copies are executed, and the site is ``_build/<scale>/html``.
     Values given as text are read as the type of the parameter's default.
 
@@ -51,13 +48,9 @@ def build(scale: str, retrain: bool = False, parameters: Mapping[str, object] | 
         If the scale or a parameter is not known, or a parameter's value is not of its type.
     BookError
         If a chapter fails, or the site has a warning; an earlier site is then as it was.
-    RuntimeError, OSError
-        As `lib.running.runner.run` raises them.
     """
     experiments.base(scale)
-    chosen = {"scale": scale} | check_parameters(notebooks(paths.ROOT), parameters or {})
-    if scale != experiments.DEFAULT_SCALE or retrain:
-        runner.run(experiments.EXPERIMENTS, scale, retrain=retrain)
+    chosen = {"scale": scale} | check_parameters(parameters or {})
     if scale == experiments.DEFAULT_SCALE and not parameters:
         # the chapters' own defaults: papermill would leave a cell behind for what it is given
         source, output, chosen = paths.ROOT, paths.BUILD, {}
@@ -114,12 +107,14 @@ def declared(chapter: Path) -> dict[str, object]:
         raise BookError(f"chapter {chapter.stem}: its parameters cannot be read: {error}") from error
 
 
-def check_parameters(chapters: list[Path], parameters: Mapping[str, object]) -> dict[str, object]:
+def check_parameters(parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters, each of the type of its default.
 
     Raises ValueError when no chapter declares one, or a value is of another type.
     """
-    known = {name: default for chapter in chapters for name, default in declared(chapter).items()}
+    known = {
+        name: default for chapter in notebooks(paths.ROOT) for name, default in declared(chapter).items()
+    }
     known.pop("scale", None)  # of the whole book, and given to `build` by itself
     for name in parameters:
         if name not in known:

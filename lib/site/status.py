@@ -5,29 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from .. import experiments, paths, records
+from .. import experiments, library, paths
 from ..machinery import files, machine
 from ..results import analysis, prose
-from ..running import runner
-from ..training import Run
+from ..run import Run
 
 NONE = "–"
-
-
-def recorded(scale: str) -> dict[str, dict[str, Run]]:
-    """The recorded runs of a scale by experiment and name; of an experiment without any, none.
-
-    Raises ValueError when the scale is not known, RecordError when a record is damaged.
-    """
-    found = {}
-    for experiment in experiments.EXPERIMENTS:
-        try:
-            found[experiment] = runner.recorded(experiment, scale)
-        except records.NotRecordedError:
-            found[experiment] = {}
-    return found
 
 
 def table() -> pd.DataFrame:
@@ -37,19 +21,21 @@ def table() -> pd.DataFrame:
     tree with changes that were not committed. ``scatter`` is that of `scatter`, in percent.
     """
     rows = [
-        {"scale": scale, "experiment": experiment} | _row(experiment, scale, runs)
+        {"scale": scale, "experiment": experiment} | _row(experiment, scale)
         for scale in experiments.SCALES
-        for experiment, runs in recorded(scale).items()
+        for experiment in experiments.EXPERIMENTS
     ]
     return pd.DataFrame(rows).set_index(["scale", "experiment"])
 
 
-def _row(experiment: str, scale: str, runs: dict[str, Run]) -> dict[str, str]:
-    planned = experiments.configs(experiment, scale)
-    origins = [run.provenance for run in runs.values()]
+def _row(experiment: str, scale: str) -> dict[str, str]:
+    planned = experiments.planned(scale, [experiment])
+    forms = library.forms(scale, experiment)
+    runs = [run for of_form in forms.values() for run in of_form]
+    origins = [run.provenance for run in runs]
     dates = sorted({origin["date"] for origin in origins})
-    across = 100 * scatter(runs)
-    diverged = sum(run.diverged_at is not None for run in runs.values())
+    across = 100 * scatter(forms)
+    diverged = sum(run.diverged_at is not None for run in runs)
     return {
         "recorded": f"{len(runs)} of {len(planned)}" + (f", {diverged} diverged" if diverged else ""),
         "dates": " to ".join(dict.fromkeys([*dates[:1], *dates[-1:]])) or NONE,
@@ -87,21 +73,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def scatter(runs: dict[str, Run]) -> float:
+def scatter(forms: dict[str, list[Run]]) -> float:
     """Standard deviation of the final accuracy over seeds, pooled over forms; NaN where each has one seed.
 
     Runs that diverged have no final accuracy, and are left out.
     """
-    runs = {name: run for name, run in runs.items() if run.diverged_at is None}
-    by_form = analysis.accuracy(runs).astype(float).groupby(experiments.form)
-    squares = by_form.apply(lambda accuracy: ((accuracy - accuracy.mean()) ** 2).sum()).sum()
-    freedom = len(runs) - by_form.ngroups
+    of_forms = [analysis.accuracy(run for run in runs if run.diverged_at is None) for runs in forms.values()]
+    squares = sum(((accuracy - accuracy.mean()) ** 2).sum() for accuracy in of_forms if len(accuracy))
+    freedom = sum(len(accuracy) - 1 for accuracy in of_forms if len(accuracy))
     return float(np.sqrt(squares / freedom)) if freedom else np.nan
 
 
-def seeds(runs: dict[str, Run]) -> str:
+def seeds(forms: dict[str, list[Run]]) -> str:
     """With how many seeds each form is recorded: ``5 seeds``, or ``3 to 5 seeds``."""
-    counts = [len(analysis.of_form(runs, form)) for form in set(map(experiments.form, runs))]
+    counts = [len(runs) for runs in forms.values() if runs]
     span = " to ".join(map(str, sorted({min(counts), max(counts)})))
     return f"{span} seed{'s' if max(counts) > 1 else ''}"
 
@@ -110,16 +95,19 @@ def numbers(scale: str) -> prose.Numbers:
     """What the page on trust says of a scale: runs, seeds, time, what they ran on, and how they scatter.
 
     ``R_range`` is the greatest range of R of a convolution over seeds, of the three forms of SGD.
-    Raises what `lib.running.runner.recorded` raises, when these are not recorded.
+    Raises what `lib.library.runs` raises, when these are not recorded.
     """
-    found = recorded(scale) | {"dynamics": runner.recorded("dynamics", scale)}
-    runs = [run for by_name in found.values() for run in by_name.values()]
-    tables = analysis.equilibrium_by_form(found["dynamics"]).values()
+    library.runs(scale, "dynamics")  # refuses a scale without them
+    found = {experiment: library.forms(scale, experiment) for experiment in experiments.EXPERIMENTS}
+    runs = [run for forms in found.values() for of_form in forms.values() for run in of_form]
+    tables = [analysis.equilibrium(of_form) for of_form in found["dynamics"].values()]
     ranges = [(t["high"] - t["low"]).drop(analysis.CLASSIFIER).max() for t in tables]
     return {
         "recorded": len(runs),
-        "planned": sum(len(experiments.configs(name, scale)) for name in experiments.EXPERIMENTS),
-        "seeds": "; ".join(f"{name} {seeds(of_one)}" for name, of_one in found.items() if of_one),
+        "planned": len(experiments.planned(scale)),
+        "seeds": "; ".join(
+            f"{name} {seeds(of_one)}" for name, of_one in found.items() if any(of_one.values())
+        ),
         "time": duration(sum(run.provenance["seconds"] for run in runs)),
         "longest": duration(max(run.provenance["seconds"] for run in runs)),
         "devices": _listed(device(run.provenance) for run in runs),
@@ -135,7 +123,7 @@ def record_chapter(scale: str, chapter: str, seconds: float) -> None:
     """Keeps when, where and with what a chapter was executed, and in how many seconds."""
     path = _chapters_file(scale)
     made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    made[chapter] = {"seconds": round(seconds, 1)} | machine.describe(torch.device("cpu"))
+    made[chapter] = {"seconds": round(seconds, 1)} | machine.describe()
     with files.whole(path) as file:
         file.write((json.dumps(made, indent=1) + "\n").encode())
 
@@ -159,18 +147,19 @@ def _chapters_file(scale: str) -> Path:
 def findings(scale: str) -> str:
     """What was found, as the README has it: Markdown, every number from the records of a scale."""
     n = prose.of_chapter("index", scale)
-    runs = runner.recorded("dynamics", scale)
+    forms = library.forms(scale, "dynamics")
+    with_steps = {form: analysis.with_steps(runs) for form, runs in forms.items()}
     within = {form: f"{n[f'{form}_within']} of {n[f'{form}_layers']}" for form in ("sgd", "heavy-ball")}
     between = {form: f"{n[f'{form}_low']:.2f} to {n[f'{form}_high']:.2f}" for form in within}
     corrected = f"{n['heavy-ball_corrected_low']:.2f} to {n['heavy-ball_corrected_high']:.2f}"
     return f"""\
-R is the measured λ|g|/|w| over the formula's value, in the middle of training, over {seeds(analysis.with_steps(runs))}:
+R is the measured λ|g|/|w| over the formula's value, in the middle of training, over {seeds(with_steps)}:
 
 - Without momentum {within["sgd"]} convolutions are within 10 % of the formula, with R from {between["sgd"]}.
 - With momentum 0.9 it is {within["heavy-ball"]}, with R from {between["heavy-ball"]}. The formula takes successive gradients for
   uncorrelated, and they are not quite. Corrected for the correlation that was measured, R runs from {corrected}.
 - The classifier has no batch norm behind it. The formula says nothing about it, and it is off: R is {n["sgd_classifier"]:.2f}
   without momentum and {n["heavy-ball_classifier"]:.2f} with it.
-- Test accuracy at the end, over {seeds(runs)}: {n["sgd_accuracy"]:.1f} % without momentum, {n["heavy-ball_accuracy"]:.1f} % with heavy-ball,
+- Test accuracy at the end, over {seeds(forms)}: {n["sgd_accuracy"]:.1f} % without momentum, {n["heavy-ball_accuracy"]:.1f} % with heavy-ball,
   {n["nesterov_accuracy"]:.1f} % with Nesterov.
 """
