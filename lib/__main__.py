@@ -141,7 +141,7 @@ def run(context, names, scale, retrain, jobs, scheduler, precision, import_):
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
-    planned = experiments.planned(scale, names or experiments.EXPERIMENTS, precision)
+    planned = experiments.planned(scale, names or None, precision)
     with resumable():
         if import_:
             _merge(import_)

@@ -187,7 +187,7 @@ EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
 
 
 def planned(
-    scale: str, experiments: Iterable[str] = tuple(EXPERIMENTS), precision: str | None = None
+    scale: str, experiments: Iterable[str] | None = None, precision: str | None = None
 ) -> list[Planned]:
     """The runs of some experiments, or of all, at a scale, in the order in which they are run.
 
@@ -199,7 +199,7 @@ def planned(
     if precision is not None:
         at = replace(at, base=replace(at.base, precision=precision))
     runs = []
-    for experiment in experiments:
+    for experiment in EXPERIMENTS if experiments is None else experiments:
         if experiment not in EXPERIMENTS:
             raise ValueError(
                 f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, recordable_run, synthetic_run
 
-from lib import experiments, records, theory
+from lib import experiments, library, records, theory
 from lib.config import Config
 from lib.results import claims
-from lib.running import runner
 
 SGD = Config(dataset="digits", width=1, momentum=0.0, lr=4.0)  # its 24 epochs
 BY_NAME = {claim.name: claim for claim in claims.CLAIMS}
@@ -266,7 +265,6 @@ def test_recorded_has_every_planned_form(records_in):
     planned = claims.recorded("small")
     assert {"dynamics/sgd", "lars/lars", "sweep/backbone-lr0.05"} < set(planned)
     assert not any(planned.values())
-    config = experiments.configs("lars", "small")["lars-seed1"]
-    run = recordable_run(config)
-    records.write(run, runner.record_path("lars", "small", "lars-seed1", config))
+    lars = experiments.planned("small", ["lars"])[1]
+    records.write(recordable_run(lars.config), library.path(lars))
     assert list(claims.recorded("small")["lars/lars"]) == [1]
