@@ -22,8 +22,7 @@ from conftest import assert_same_run, few_images, recordable_run
 from lib import __main__ as command_line
 from lib import data, experiments, gradient_noise, paths, records, training
 from lib.config import Config
-from lib.machinery import checkpoints, locks, machine
-from lib.machinery.locks import Lock
+from lib.machinery import checkpoints, files, machine
 from lib.running import runner
 from lib.training import train
 
@@ -190,46 +189,53 @@ def test_a_run_that_diverges_after_a_checkpoint(path, monkeypatch):
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
-    first, second = Lock(tmp_path / "run.parquet"), Lock(tmp_path / "run.parquet")
-    assert first.acquire() and not second.acquire()
-    first.release()
-    first.release()  # nothing is released twice
+    first = files.claim(tmp_path / "run.parquet")
+    assert first and files.claim(tmp_path / "run.parquet") is None
+    assert [p.name for p in tmp_path.iterdir()] == ["run.parquet.lock"]
+    files.give_free(first)
     assert not list(tmp_path.iterdir())
-    assert second.acquire() and not first.acquire()
-    second.release()
-    assert Lock(tmp_path / "a").acquire() and Lock(tmp_path / "b").acquire()
+    locks = [files.claim(tmp_path / name) for name in ("run.parquet", "another")]
+    assert all(locks)
+    for lock in locks:
+        files.give_free(lock)
 
 
 def test_a_lock_of_a_file_that_its_holder_removes_meanwhile_is_none(tmp_path, monkeypatch):
-    first, second = Lock(tmp_path / "run"), Lock(tmp_path / "run")
-    assert first.acquire()
-    flock = locks.fcntl.flock
+    with ThreadPoolExecutor(1) as other:  # who held it in this thread would wait for himself
+        first = other.submit(files.claim, tmp_path / "run").result()
+    os_open = os.open
 
-    def late(file, operation):
-        first.release()  # between the second's opening of the file and its lock
-        monkeypatch.setattr(locks.fcntl, "flock", flock)
-        return flock(file, operation)
+    def open_late(path, *arguments, **how):
+        descriptor = os_open(path, *arguments, **how)
+        if str(path) == first.lock_file:  # between the second's opening of the file and its lock
+            monkeypatch.setattr(os, "open", os_open)
+            files.give_free(first)
+        return descriptor
 
-    monkeypatch.setattr(locks.fcntl, "flock", late)
-    assert second.acquire() and second.path.exists()
-    assert not first.acquire()
+    monkeypatch.setattr(os, "open", open_late)
+    second = files.claim(tmp_path / "run", wait=True)
+    assert files.lock_beside(tmp_path / "run").exists()
+    assert files.claim(tmp_path / "run") is None
+    files.give_free(second)
 
 
 def hold(path, held):
-    assert Lock(path).acquire()
+    lock = files.claim(path)
+    assert lock
     held.set()
     signal.pause()
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     context = multiprocessing.get_context("fork")
-    held, lock = context.Event(), Lock(tmp_path / "run")
+    held = context.Event()
     process = context.Process(target=hold, args=(tmp_path / "run", held), daemon=True)
     process.start()
-    assert held.wait(60) and not lock.acquire()
+    assert held.wait(60) and files.claim(tmp_path / "run") is None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert lock.path.exists() and lock.acquire()
+    assert files.lock_beside(tmp_path / "run").exists()
+    files.give_free(files.claim(tmp_path / "run"))
 
 
 @pytest.fixture
@@ -270,8 +276,8 @@ def test_what_another_process_trains_is_waited_for(six, monkeypatch):
     monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
     paths = [runner.record_path("six", "demo", name, config) for name, config in six.items()]
     paths[0].parent.mkdir(parents=True)
-    others = [Lock(path) for path in paths[:2]]
-    assert all(lock.acquire() for lock in others)
+    others = [files.claim(path) for path in paths[:2]]
+    assert all(others)
     lines = []
 
     def wait(seconds):
@@ -279,7 +285,7 @@ def test_what_another_process_trains_is_waited_for(six, monkeypatch):
         if len(waits) == 2:
             records.write(recordable_run(six["sgd-seed0"]), paths[0])
             for lock in others:
-                lock.release()
+                files.give_free(lock)
 
     waits = []
     monkeypatch.setattr(runner.time, "sleep", wait)
