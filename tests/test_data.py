@@ -347,7 +347,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
 
 
 def test_what_a_killed_download_left_is_taken_over(server, tmp_path):
-    official, asked, answer = server
+    official, _, answer = server
     answer.set()
     (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")

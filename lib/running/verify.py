@@ -77,7 +77,7 @@ def find(run: str, scale: str) -> Path:
             return library.recorded(planned) or library.path(planned)
     raise ValueError(
         f"run={run!r} is not known; it must be the path of a record, or experiment/name as in "
-        "dynamics/sgd-seed0: `python -m lib list` lists them"
+        f"dynamics/sgd-seed0: `{paths.COMMAND} list` lists them"
     )
 
 
