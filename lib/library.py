@@ -74,7 +74,7 @@ def runs(scale: str, name: str) -> list[Run]:
     if not wanted:
         raise NotRecordedError(
             f"no run of {name} is recorded at scale {scale}; "
-            f"`python -m lib run {experiment} --scale {scale}` makes them"
+            f"`{paths.COMMAND} run {experiment} --scale {scale}` makes them"
         )
     return wanted
 

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.interpolate import make_smoothing_spline
 from scipy.stats import spearmanr
 
+from .. import paths
 from ..run import Run
 
 #: Penalty on the curvature of a smoothed curve, in octaves³. It halves waves of 2π·LAM^¼ = 4 octaves
@@ -31,7 +32,9 @@ def table(runs: list[Run]) -> pd.DataFrame:
     Raises ValueError when there is no run.
     """
     if not runs:
-        raise ValueError("there is no run over learning rates; `python -m lib run sweep tuning` makes them")
+        raise ValueError(
+            f"there is no run over learning rates; `{paths.COMMAND} run sweep tuning` makes them"
+        )
     configs = [run.config for run in runs]
     names = [c.architecture for c in configs]
     return pd.DataFrame(
@@ -84,7 +87,7 @@ def with_enough(table: pd.DataFrame) -> pd.DataFrame:
     kept = table[table["architecture"].isin(counts.index[counts >= ENOUGH])]
     if kept.empty:
         raise ValueError(
-            f"no architecture has {ENOUGH} learning rates, only {counts.to_dict()}; `python -m lib run sweep` trains the rest"
+            f"no architecture has {ENOUGH} learning rates, only {counts.to_dict()}; `{paths.COMMAND} run sweep` trains the rest"
         )
     return kept.assign(architecture=kept["architecture"].cat.remove_unused_categories())
 
@@ -100,7 +103,7 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
         if len(rows) < ENOUGH:
             raise ValueError(
                 f"{architecture} has {len(rows)} learning rates, {rows['lr'].tolist()}; smoothing needs {ENOUGH}: "
-                "`python -m lib run sweep` trains the rest, and with_enough leaves such architectures out"
+                f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
             )
         octave = np.log2(rows["lr"].to_numpy())
         fine = np.linspace(octave[0], octave[-1], round((octave[-1] - octave[0]) * FINENESS) + 1)
@@ -144,7 +147,7 @@ def _parabola(architecture: str, rows: pd.DataFrame) -> np.polynomial.Polynomial
     if rows["lr"].nunique() < 3:
         raise ValueError(
             f"{architecture} has the learning rates {sorted(set(rows['lr']))}; a parabola needs three: "
-            "`python -m lib run sweep` trains the rest, and with_enough leaves such architectures out"
+            f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
         )
     # .convert: coefficients of log₂ λ itself, not of the fit's own scaled variable
     return np.polynomial.Polynomial.fit(np.log2(rows["lr"]), rows["accuracy"], 2).convert()
@@ -185,7 +188,7 @@ def selection(table: pd.DataFrame, lr: float = 0.4) -> tuple[pd.DataFrame, float
     groups = dict(list(finished(table).groupby("architecture", observed=True)))
     if len(groups) < 2:
         raise ValueError(
-            f"the sweep has the architectures {list(groups)}; to rank them takes two: `python -m lib run sweep` trains the rest"
+            f"the sweep has the architectures {list(groups)}; to rank them takes two: `{paths.COMMAND} run sweep` trains the rest"
         )
     for architecture, rows in groups.items():
         if not rows["lr"].min() <= lr <= rows["lr"].max():

@@ -10,8 +10,7 @@ import torch
 
 from .. import experiments, library, paths, records, training
 from ..config import PRECISIONS
-from ..machinery import checkpoints
-from ..machinery.locks import Lock
+from ..machinery import checkpoints, files
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
@@ -51,7 +50,7 @@ def states(scale: str | None = None) -> Iterator[State]:
 
 def _state(path: Path, planned: set[Path]) -> State:
     record = path.with_suffix("")  # if it is one of these
-    if record in planned and path in (checkpoints.path_beside(record), Lock(record).path):
+    if record in planned and path in (checkpoints.path_beside(record), files.lock_beside(record)):
         return State(path, "of a run in progress")
     if path.suffix != ".parquet":
         return State(path, "unknown: no record")
@@ -78,7 +77,7 @@ def find(run: str, scale: str) -> Path:
             return library.recorded(planned) or library.path(planned)
     raise ValueError(
         f"run={run!r} is not known; it must be the path of a record, or experiment/name as in "
-        "dynamics/sgd-seed0: `python -m lib list` lists them"
+        f"dynamics/sgd-seed0: `{paths.COMMAND} list` lists them"
     )
 
 
