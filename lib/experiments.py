@@ -163,7 +163,12 @@ def tuning(scale: Scale) -> list[Form]:
 
 
 def precision(scale: Scale) -> list[Form]:
-    """Two forms of `dynamics` in the other precision, to be held against them."""
+    """Two forms of `dynamics` in the other precision, to be held against them; none at demo.
+
+    A laptop without units for bfloat16 would take ten minutes for a run.
+    """
+    if scale.base.dataset == "digits":
+        return []
     (other,) = {*PRECISIONS} - {scale.base.precision}
     other_base = replace(scale, base=replace(scale.base, precision=other))
     return [form._replace(seeds=scale.few_seeds) for form in dynamics(other_base)[:2]]

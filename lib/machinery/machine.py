@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -48,11 +49,23 @@ def _commit() -> str:
     It is unknown where there is no git, where git does not trust the checkout, another user's perhaps,
     and where the code is no checkout: unpacked or installed, and in somebody else's repository perhaps.
     """
+    if not _in_own_repository():
+        return "unknown"
+    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty") or "unknown"
+
+
+def _in_own_repository() -> bool:
     this = Path("lib", "machinery", "machine.py").as_posix()
     # tracked under that very name, from the top of the repository that git finds: then it is our own
-    if paths.CHECKOUT and _git("ls-files", "--full-name", "--", this) == this:
-        return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty") or "unknown"
-    return "unknown"
+    return paths.CHECKOUT and _git("ls-files", "--full-name", "--", this) == this
+
+
+@cache
+def has_commit(commit: str) -> bool | None:
+    """Whether a commit is one of those that led to the code that is here; None where git cannot tell."""
+    if not _in_own_repository() or _git("rev-parse", "--is-shallow-repository") == "true":
+        return None
+    return _git("merge-base", commit, "HEAD") == commit
 
 
 def _git(*arguments: str) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from .. import experiments, library, paths, records, training
 from ..config import PRECISIONS
-from ..machinery import checkpoints, files
+from ..machinery import checkpoints, files, sources
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
@@ -60,9 +60,10 @@ def _state(path: Path, planned: set[Path]) -> State:
         return State(path, f"refused: {str(error).removeprefix(f'{path}: ')}", bad=True)
     if path not in planned:
         return State(path, f"unknown: a good record, of no run that is planned: {run.config}")
+    made_by = sources.origin(run.provenance)
     if run.diverged_at is not None:
-        return State(path, f"good: diverged at step {run.diverged_at}")
-    return State(path, f"good: test accuracy {run.test_accuracy:.2%}")
+        return State(path, f"good: diverged at step {run.diverged_at}; {made_by}")
+    return State(path, f"good: test accuracy {run.test_accuracy:.2%}; {made_by}")
 
 
 def find(run: str, scale: str) -> Path:
