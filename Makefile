@@ -48,5 +48,5 @@ setup: .venv/installed
 
 # leaves data/ and book/records/, which took a download and hours of training
 clean:
-	rm -rf .venv _build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache
 	find lib tests book -name __pycache__ -exec rm -rf {} +

@@ -47,7 +47,7 @@ def source(tmp_path_factory) -> Path:
 
 # --- which commit
 
-COMMIT = "import torch; from lib.machinery import machine; print(machine.provenance(torch.device('cpu'))['commit'])"
+COMMIT = "from lib.machinery import machine; print(machine._commit())"  # all of it loads torch, which takes long
 
 
 def commit(root, **environment):
@@ -216,7 +216,7 @@ def test_make_builds_a_checkout_whatever_its_folder_is_called(weird, source, sca
     shutil.copytree(source / "lib", weird / "lib")
     # the book alone: to train takes longer
     with (weird / "lib" / "experiments.py").open("a") as file:
-        file.write("\nEXPERIMENTS.clear()\n")
+        file.write("\n\ndef planned(*_, **__):\n    return []\n")
     (weird / ".venv" / "bin").mkdir(parents=True)
     python = weird / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')

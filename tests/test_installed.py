@@ -76,8 +76,8 @@ def test_its_command_line_trains_and_names_itself(installed, python, tmp_path):
     done = python("-m", NAME, "train", *tiny, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout and out.exists()
-    done = python("-m", NAME, "claims", "--scale", "demo")
-    assert f"python -m {NAME} run" in done.stderr + done.stdout
+    done = python("-m", NAME, "figure", "step", "--scale", "demo")
+    assert done.returncode == 1 and f"`python -m {NAME} run dynamics --scale demo` makes them" in done.stderr
     done = python("-m", NAME, "book", "--scale", "demo")
     assert done.returncode == 1 and done.stderr.startswith("error: there are no chapters in")
     assert contents(installed) == before
