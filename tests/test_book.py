@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -137,9 +138,10 @@ def test_parameters_reach_the_site_and_leave_the_tree_alone(root):
 
 def test_it_is_kept_how_long_each_chapter_took(root):
     write_chapter(root / "book" / "chapter.ipynb", "import time; time.sleep(0.3)")
+    start = time.monotonic()
     book.build(experiments.DEFAULT_SCALE)
     kept = json.loads((root / "book" / "chapters.json").read_text())
-    assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < 60
+    assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < time.monotonic() - start
     book.build("demo")
     assert json.loads((root / "book" / "chapters.json").read_text()) == kept
 

@@ -32,11 +32,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
 def synthetic(n=12, passes=1, **settings):
     """A data set of random images, of CIFAR-10's kind unless told otherwise."""
     generator = torch.Generator().manual_seed(0)

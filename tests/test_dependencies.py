@@ -23,7 +23,6 @@ BY_NAME = {
     "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "pytest-mpl": ("pyproject.toml", "--mpl"),
-    "pytest-regressions": ("tests/test_regression.py", "_regression"),
     "sphinxcontrib-bibtex": ("_config.yml", "bibtex_bibfiles"),
     "sphinx-mathjax-offline": ("book/_ext/offline_mathjax.py", 'files("sphinx-mathjax-offline")'),
     "sphinx-book-theme": ("_config.yml", "sphinx_book_theme"),
