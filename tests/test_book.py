@@ -40,10 +40,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """A book of two pages, with nothing to train."""
+    """A book of two pages."""
     for name, folder in {"ROOT": ".", "BOOK": "book", "BUILD": "_build"}.items():
         monkeypatch.setattr(paths, name, tmp_path / folder)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
     (tmp_path / "_toc.yml").write_text(TOC)
     (tmp_path / "_config.yml").write_text(CONFIG)
     (tmp_path / "book").mkdir()
@@ -79,9 +78,9 @@ def test_what_the_book_does_not_know_is_named_before_anything_is_done(root, scal
         ("(0, 1)", "(2,)", (2,)),
     ],
 )
-def test_text_becomes_a_value_of_the_type_of_the_default(tmp_path, default, given, value):
-    chapter = write_chapter(tmp_path / "chapter.ipynb", parameters=f"x = {default}\n")
-    checked = book.check_parameters([chapter], {"x": given})["x"]
+def test_text_becomes_a_value_of_the_type_of_the_default(root, default, given, value):
+    write_chapter(root / "book" / "chapter.ipynb", parameters=f"x = {default}\n")
+    checked = book.check_parameters({"x": given})["x"]
     assert (checked, type(checked)) == (value, type(value))
 
 
