@@ -619,8 +619,7 @@ COUNT = iter(range(1, 1000))
 )  # fmt: skip
 def test_networks_of_torchvision(name, size, invariant, of):
     """Every convolution before batch norm; and none of a vision transformer, whose stream has biases."""
-    data._torchvision_datasets()
-    from torchvision import models
+    models = data.torchvision("models")
 
     how = {"image_size": size} if name == "vit_b_16" else {}
     torch.manual_seed(0)
