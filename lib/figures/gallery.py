@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from .. import experiments, library
 from ..machinery import speeds
-from ..results import analysis, claims, costs, learning_rates
+from ..results import analysis, claims, costs, learning_rates, verdicts
 from ..run import Run
 from . import diagrams, plots, strips, style
 
@@ -129,10 +129,10 @@ def _rotation(scale: str, *names: str) -> Drawn:
 
 def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
     """Claims of a chapter, or all, drawn; the numbers are those of every layer."""
-    judged = claims.judged(claims.of_chapter(chapter), claims.recorded(scale))
+    judged = verdicts.judged(claims.of_chapter(chapter), verdicts.recorded(scale))
     numbers = {claim.name: found.layers for claim, found in judged if found}
     table = pd.concat(numbers, names=["claim", "layer"]) if numbers else pd.DataFrame()
-    return draw(judged), table, f"scale {scale}: {claims.about(scale)}"
+    return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"
 
 
 def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:

@@ -9,8 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..config import CLASSIFIER
-from ..results.claims import NOT_RECORDED, POST, Claim, brief
-from ..results.verdicts import FAILS, HOLDS, INSIDE, OUTSIDE, Verdict
+from ..results.claims import POST, Claim
+from ..results.rule import FAILS, HOLDS, INSIDE, OUTSIDE, Verdict
+from ..results.verdicts import NOT_RECORDED, brief
 from .style import layer_colours, new_axes, styled
 
 Judged = list[tuple[Claim, Verdict | None]]
@@ -27,7 +28,7 @@ HEADING, ROW = 0.75, 0.13
 
 @styled
 def strips(judged: Judged) -> Figure:
-    """A strip for each claim, from `lib.results.claims.judged`; those of the post have filled dots, ours hollow.
+    """A strip for each claim, from `lib.results.verdicts.judged`; those of the post have filled dots, ours hollow.
 
     A row is a layer, or whatever the claim speaks of. A small cross is the worst single epoch of a seed.
     """

@@ -1,23 +1,16 @@
 """The claims of the post, and ours, each decided by a number.
 
 A claim is one value: what it says, what is looked at, in which epochs, and the bound. What a reader sees of
-it is made from the numbers that decide. `lib.results.verdicts` has the rule.
+it is made from the numbers that decide. `lib.results.verdicts` judges it.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-
-from .. import experiments, library
-from ..run import Run
 from . import statistics as st
-from .statistics import Seeds, Statistic, Window, of_each_seed
-from .verdicts import Bound, Verdict, around, decide
+from .rule import Bound, around
+from .statistics import Statistic, Window, of_each_seed
 
 POST, OURS = "post", "ours"
-NOT_RECORDED = "not recorded yet"
 SGD, HEAVY_BALL, NESTEROV = "dynamics/sgd", "dynamics/heavy-ball", "dynamics/nesterov"
 LARS, QUARTER_BATCH, FROZEN = "lars/lars", "batch-size/quarter-batch", "gradient-noise/frozen"
 
@@ -27,9 +20,8 @@ class Claim:
     """A sentence, and the number that decides it.
 
     ``statistic`` is made from the runs of ``forms``, or of those whose names begin so, in that order, and of
-    ``epochs``, of 24; where there are none it is that of whole runs. ``of`` says what it has a number for.
-    ``bf16`` is the bound of runs in that precision, where it is another. ``single`` is False where a single epoch
-    says nothing.
+    ``epochs``, of 24; where there are none it is that of the end. ``bf16`` is the bound of runs in that precision,
+    where it is another. ``single`` is False where a single epoch says nothing.
     """
 
     name: str
@@ -42,7 +34,6 @@ class Claim:
     bound: Bound
     bf16: Bound | None = None
     epochs: Window | None = None
-    of: str = "layers"
     single: bool = True
 
     @property
@@ -55,56 +46,10 @@ class Claim:
         """What is looked at, in which epochs."""
         if self.epochs is None:
             return f"{self.observable}; at the end"
+        if self.epochs == (0, 24):
+            return f"{self.observable}; all epochs"
         first, last = (f"{epoch:g}" for epoch in self.epochs)
         return f"{self.observable}; epochs {first}–{last} of 24"
-
-
-def recorded(scale: str) -> Seeds:
-    """All recorded runs of a scale, by form and seed; raises what `lib.library.forms` raises."""
-    return {form: {run.config.seed: run for run in runs} for form, runs in library.every_form(scale).items()}
-
-
-def judge(claim: Claim, recorded: Seeds) -> Verdict | None:
-    """The verdict on a claim; None where nothing is recorded that decides it.
-
-    Only seeds that are recorded in every form it looks at count.
-    """
-    seeds = _looked_at(claim, recorded)
-    runs = [run for of_form in seeds.values() for run in of_form.values()]
-    if not runs:
-        return None
-    lower = claim.bf16 and any(run.config.precision == "bf16" for run in runs)
-    bound = claim.bf16 if lower else claim.bound
-    table = claim.statistic(seeds, claim.epochs or (0, 24))
-    if table.empty:
-        return None
-    return decide(table, bound, _worst(claim, seeds, bound))
-
-
-def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
-    """The runs of the claim's forms, in its order, of the seeds that all of them have."""
-    forms = [form for prefix in claim.forms for form in recorded if form.startswith(prefix)]
-    usable = [
-        {seed for seed, run in recorded[form].items() if claim.epochs is None or _has_epochs(run)}
-        for form in forms
-    ]
-    seeds = sorted(set.intersection(*usable)) if usable else []
-    return {form: {seed: recorded[form][seed] for seed in seeds} for form in forms}
-
-
-def _has_epochs(run: Run) -> bool:
-    return not run.steps.empty or not run.noise.empty
-
-
-def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
-    """For each layer the number furthest out of those of single epochs and seeds."""
-    if claim.epochs is None or not claim.single:
-        return None
-    first, last = claim.epochs
-    each = [claim.statistic(seeds, (epoch, epoch + 1)) for epoch in range(int(first), int(last))]
-    numbers = pd.concat(each, ignore_index=True)
-    furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
-    return pd.Series({layer: numbers.at[row, layer] for layer, row in furthest.items()})
 
 
 def of_chapter(chapter: str | None) -> list[Claim]:
@@ -114,59 +59,6 @@ def of_chapter(chapter: str | None) -> list[Claim]:
         chapters = ", ".join(dict.fromkeys(claim.chapter for claim in CLAIMS))
         raise ValueError(f"chapter={chapter!r} has no claims; it must be one of {chapters}")
     return chosen
-
-
-def judged(claims: Iterable[Claim], recorded: Seeds) -> list[tuple[Claim, Verdict | None]]:
-    """Each claim with its verdict."""
-    return [(claim, judge(claim, recorded)) for claim in claims]
-
-
-def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
-    """Claims with what was found and why, as text."""
-    rows = {
-        claim.sentence: {
-            "of": claim.origin,
-            "verdict": found.verdict if found else NOT_RECORDED,
-            "inside": found.count if found else "–",
-            "found": found.span if found else "–",
-            "bound": claim.bound_text,
-            "worst epoch": found.worst_text if found else "–",
-            "why": found.reason if found else "–",
-            "what is looked at": claim.looked_at,
-        }
-        for claim, found in judged
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="claim")
-
-
-def side_by_side() -> pd.DataFrame:
-    """The verdict on every claim at each scale, with what was found, as text."""
-    columns = {
-        "of": {claim.sentence: claim.origin for claim in CLAIMS},
-        "bound": {claim.sentence: claim.bound_text for claim in CLAIMS},
-    }
-    for name in experiments.SCALES:
-        columns[f"{name} ({about(name)})"] = {
-            claim.sentence: brief(found) for claim, found in judged(CLAIMS, recorded(name))
-        }
-    return pd.DataFrame(columns).rename_axis(columns="claim")
-
-
-def about(scale: str) -> str:
-    """The width of a scale's network, and whose the bounds are where it is not the full one."""
-    widths = {name: at.base.width for name, at in experiments.SCALES.items()}
-    width, full = widths[scale], max(widths.values())
-    return f"width {width}" if width == full else f"width {width}; the bounds are those of width {full}"
-
-
-def brief(found: Verdict | None) -> str:
-    """A verdict with all that has to stand beside it, in a line."""
-    if found is None:
-        return NOT_RECORDED
-    worst = "" if np.isnan(found.worst) else f"worst epoch {found.worst_text}"
-    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    count = found.count if len(found.layers) > 1 else ""
-    return f"{found.verdict}: " + "; ".join(filter(None, [count, found.span, worst, seeds]))
 
 
 CLAIMS = (
@@ -180,7 +72,7 @@ CLAIMS = (
         name="control", chapter="dynamics", origin=OURS,
         sentence="Those of the classifier, which has none, are not: the control.",
         observable="largest |cos(w, g)|", statistic=of_each_seed(st.largest_cosine_of_classifier), forms=(SGD,),
-        bound=Bound(low=1e-3), bf16=Bound(low=5e-3), epochs=(0, 24), of="classifier", single=False,
+        bound=Bound(low=1e-3), bf16=Bound(low=5e-3), epochs=(0, 24), single=False,
     ),
     Claim(
         name="norm change", chapter="dynamics", origin=POST,
@@ -198,7 +90,7 @@ CLAIMS = (
         name="early peak", chapter="dynamics", origin=POST,
         sentence="Norms of most layers grow, then level out or decay slowly.",
         observable="how many layers have their largest |w|² there", statistic=of_each_seed(st.peaks_within),
-        forms=(SGD,), bound=Bound(low=5), epochs=(1, 10), of="layers together", single=False,
+        forms=(SGD,), bound=Bound(low=5), epochs=(1, 10), single=False,
     ),
     Claim(
         name="ratio", chapter="equilibrium", origin=POST,
@@ -257,12 +149,12 @@ CLAIMS = (
         name="larger discrepancy", chapter="momentum", origin=POST,
         sentence="With momentum the discrepancy is larger than without.",
         observable="how many layers have a larger |R − 1|", statistic=of_each_seed(st.further_from_line),
-        forms=(HEAVY_BALL, SGD), bound=Bound(low=6), epochs=(6, 14), of="layers together",
+        forms=(HEAVY_BALL, SGD), bound=Bound(low=6), epochs=(6, 14),
     ),
     Claim(
         name="slight discrepancy", chapter="momentum", origin=POST, sentence="But it is slight.",
         observable="median |R − 1| of the layers", statistic=of_each_seed(st.median_distance),
-        forms=(HEAVY_BALL,), bound=Bound(high=0.1), epochs=(6, 14), of="layers together",
+        forms=(HEAVY_BALL,), bound=Bound(high=0.1), epochs=(6, 14),
     ),
     Claim(
         name="corrected ratio", chapter="momentum", origin=OURS,
@@ -281,7 +173,6 @@ CLAIMS = (
         sentence="Only λ/(1−ρ) matters, not λ or ρ by itself.",
         observable="test accuracy at ρ = 0 less that at ρ = 0.9, in %, seed by seed",
         statistic=of_each_seed(st.accuracy_difference), forms=(SGD, HEAVY_BALL), bound=around(0, 0.3),
-        of="difference",
     ),
     Claim(
         name="rotation of LARS", chapter="lars", origin=OURS,
@@ -293,24 +184,24 @@ CLAIMS = (
         name="LARS better", chapter="lars", origin=POST,
         sentence="LARS is clearly better than SGD on CIFAR-10: asked by the post, which had not found it so.",
         observable="test accuracy of LARS less that of heavy-ball, in %, seed by seed, each at its best λ tried",
-        statistic=st.tuned_difference, forms=("tuning/",), bound=Bound(low=0.3), of="difference",
+        statistic=st.tuned_difference, forms=("tuning/",), bound=Bound(low=0.3),
     ),
     Claim(
         name="shared optimum", chapter="learning-rates", origin=POST,
         sentence="Architectures share an optimal learning rate.",
         observable="octaves from the best λ of one network to that of another", statistic=st.octaves_apart,
-        forms=("sweep/",), bound=around(0, 1), of="pairs",
+        forms=("sweep/",), bound=around(0, 1),
     ),
     Claim(
         name="no loss", chapter="learning-rates", origin=POST, sentence="λ = 0.4 loses no accuracy.",
         observable="accuracy of a network at its best λ less that at 0.4, in %", statistic=st.loss_of_selection,
-        forms=("sweep/",), bound=Bound(high=0.15), of="networks",
+        forms=("sweep/",), bound=Bound(high=0.15),
     ),
     Claim(
         name="order", chapter="learning-rates", origin=POST,
         sentence="λ = 0.4 orders architectures as their best rates do.",
         observable="rank correlation of networks at 0.4 and at their best, "
         f"which needs {st.ENOUGH_NETWORKS} networks to say anything",
-        statistic=st.rank_correlation, forms=("sweep/",), bound=Bound(low=0.85), of="networks together",
+        statistic=st.rank_correlation, forms=("sweep/",), bound=Bound(low=0.85),
     ),
 )  # fmt: skip

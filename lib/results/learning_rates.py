@@ -60,21 +60,20 @@ def tuned(runs: list[Run]) -> pd.DataFrame:
 
     Raises ValueError when there is no run.
     """
-    return _tuned_by_seed(runs).mean(skipna=False).unstack("optimiser")
+    rows = table(runs).assign(optimiser=[run.config.optimizer for run in runs])
+    return rows.pivot_table(
+        "accuracy", "lr", "optimiser", aggfunc=lambda of_seeds: of_seeds.mean(skipna=False)
+    )
 
 
 def best_tuned(runs: list[Run], optimiser: str) -> pd.Series:
     """Test accuracy of each seed, a fraction, at the learning rate where an optimiser's mean is best.
 
-    A learning rate at which a seed diverged is not the best. The Series is named by that learning rate.
+    A learning rate at which a seed diverged is not the best.
     """
-    by_seed = _tuned_by_seed(runs)[optimiser]
-    return by_seed[by_seed.mean(skipna=False).idxmax()]
-
-
-def _tuned_by_seed(runs: list[Run]) -> pd.DataFrame:
-    rows = table(runs).assign(optimiser=[run.config.optimizer for run in runs])
-    return rows.pivot(columns=["optimiser", "lr"], index="seed", values="accuracy")
+    rows = table([run for run in runs if run.config.optimizer == optimiser])
+    best = tuned(runs)[optimiser].idxmax()
+    return rows[rows["lr"] == best].set_index("seed")["accuracy"]
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
