@@ -4,8 +4,9 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 SCALE  ?= small
 CHECK  := _build/check
 
-# the demo trains everything anew, beside the recorded runs and not over them
-RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=$(CURDIR)/_build/demo/records)
+# the demo trains everything anew, beside the recorded runs and not over them; the path is relative to
+# this folder, whose own may have blanks and quotes in it
+RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=_build/demo/records)
 
 .PHONY: book pdf test audit setup clean
 
@@ -20,12 +21,12 @@ pdf: setup
 # the site is built first, as some tests open its pages; two workers of one thread each use two cores
 # better than one of two; nbval runs the chapters anew against their committed outputs
 test: setup
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
 	rm -rf $(CHECK)
 	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
-	OMP_NUM_THREADS=1 .venv/bin/pytest -rs -n 2 --dist loadfile tests
-	TQDM_DISABLE=1 .venv/bin/pytest -rs --nbval --nbval-current-env book/*.ipynb
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs -n 2 --dist loadfile tests
+	TQDM_DISABLE=1 .venv/bin/python -m pytest -rs --nbval --nbval-current-env book/*.ipynb
 
 # known vulnerabilities of what is installed; a package that could not be looked up is no pass
 audit: setup
@@ -39,9 +40,10 @@ audit: setup
 setup: .venv/installed
 
 # the stamp is written last: an installation that was cut short is done again
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt .binder/postBuild
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet -r requirements.txt
+	.venv/bin/python .binder/postBuild
 	touch $@
 
 # leaves data/ and book/records/, which took a download and hours of training

@@ -1,4 +1,4 @@
-"""The command line: ``python -m lib``."""
+"""The command line: ``python -m lib``, or by the name of the installed package."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from . import experiments
+from . import experiments, paths
 from .config import Config
 
 # What needs torch is imported inside the commands: `--help` and a mistyped option answer at once.
@@ -72,10 +72,12 @@ def train(out, dataset, **options):
 
     if out:
         files.check_writable(out)  # before the training, not after it
+        # beside a device nothing is kept
+        checkpoint = None if files.is_stream(out) else checkpoints.path_beside(Path(out))
         with resumable():
-            checkpoint = checkpoints.path_beside(Path(out))
             run = training.train(config, checkpoint=checkpoint)
             records.write(run, out)
+        if checkpoint:
             checkpoint.unlink(missing_ok=True)
     else:
         run = training.train(config)
@@ -141,7 +143,7 @@ def run(context, names, scale, retrain, jobs, scheduler, precision, import_):
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
-    planned = experiments.planned(scale, names or experiments.EXPERIMENTS, precision)
+    planned = experiments.planned(scale, names or None, precision)
     with resumable():
         if import_:
             _merge(import_)
@@ -317,8 +319,11 @@ def book(scale, retrain, parameters):
 
 def main() -> None:
     """Runs the command line; an expected error ends with one line and exit code 1."""
+    from .machinery import machine
+
+    machine.print_what_can_be_printed()
     try:
-        cli(prog_name="python -m lib")
+        cli(prog_name=paths.COMMAND)
     except EXPECTED as error:
         sys.exit(f"error: {error}")
 

@@ -1,5 +1,6 @@
 """CIFAR-10 and digits, whole on the device, and their augmentation."""
 
+import shutil
 import sys
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import paths
+from .machinery import files
+from .machinery.checkpoints import say
 
 CIFAR10_MEAN, CIFAR10_STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 
@@ -102,18 +105,45 @@ def _cifar10_folder() -> Path:
 def _cifar10_split(train: bool):
     root, folder = paths.cifar10(), _cifar10_folder()
     datasets = _torchvision_datasets()
+    if not folder.is_dir():
+        try:
+            _download_cifar10(root, folder)
+        except (RuntimeError, OSError) as error:
+            raise RuntimeError(
+                f"CIFAR-10 cannot be read from {folder}: it is not there, and could not be downloaded ({error}); "
+                "set CIFAR10_ROOT to a folder that holds cifar-10-batches-py"
+            ) from error
     try:
         # torchvision compares every file's md5 with the official one before it opens it
-        if folder.is_dir():
-            return datasets.CIFAR10(root, train=train, download=False)
-        return datasets.CIFAR10(root, train=train, download=True)
+        return datasets.CIFAR10(root, train=train, download=False)
     except (RuntimeError, OSError) as error:
-        remedy = (
-            "a file there is missing or altered; remove that folder to download it anew"
-            if folder.is_dir()
-            else "it could not be downloaded; set CIFAR10_ROOT to a folder that holds cifar-10-batches-py"
+        raise RuntimeError(
+            f"CIFAR-10 cannot be read from {folder}: a file there is missing or altered; "
+            "remove that folder to download it anew"
+        ) from error
+
+
+def _download_cifar10(root: Path, folder: Path) -> None:
+    """Makes the folder, whole or not at all; one process does, and others wait for it."""
+    files.check_writable(folder)
+    lock = files.claim(folder)
+    if lock is None:
+        say(f"CIFAR-10 is downloaded to {root} by another process, which is waited for")
+        lock = files.claim(folder, wait=True)
+    try:
+        if folder.is_dir():  # by now
+            return
+        datasets = _torchvision_datasets()
+        official = datasets.CIFAR10
+        unpacked = root / ".cifar-10-unpacked"
+        shutil.rmtree(unpacked, ignore_errors=True)  # of a process that was killed
+        datasets.utils.download_and_extract_archive(
+            official.url, root, unpacked, filename=official.filename, md5=official.tgz_md5
         )
-        raise RuntimeError(f"CIFAR-10 cannot be read from {folder}: {remedy}") from error
+        (unpacked / official.base_folder).rename(folder)
+        unpacked.rmdir()
+    finally:
+        files.give_free(lock)
 
 
 def _torchvision_datasets():

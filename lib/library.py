@@ -67,6 +67,8 @@ def runs(scale: str, name: str) -> list[Run]:
     """
     experiment, _, form = name.partition("/")
     found = forms(scale, experiment)
+    if not found:
+        raise NotRecordedError(f"{experiment} is not planned at scale {scale}, and so not recorded")
     if form and form not in found:
         known = ", ".join(f"{experiment}/{form}" for form in found)
         raise ValueError(f"form={name!r} is not known; it must be one of {known}")
@@ -74,7 +76,7 @@ def runs(scale: str, name: str) -> list[Run]:
     if not wanted:
         raise NotRecordedError(
             f"no run of {name} is recorded at scale {scale}; "
-            f"`python -m lib run {experiment} --scale {scale}` makes them"
+            f"`{paths.COMMAND} run {experiment} --scale {scale}` makes them"
         )
     return wanted
 

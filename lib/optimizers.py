@@ -1,5 +1,8 @@
 """SGD and LARS as the paper writes them, with foreach kernels."""
 
+import math
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -9,6 +12,27 @@ PAGE_EPS = 1e-2  # added to |g| in the original code
 
 class _ForeachOptimizer(torch.optim.Optimizer):
     """A step on all weights of a group at once; gradients are left as they are, for probes to read."""
+
+    def add_param_group(self, param_group):
+        """Adds parameters with settings of their own; raises ValueError when one is out of range."""
+        if isinstance(param_group, dict):  # else torch itself says what it must be
+            self._check_group({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict):
+        """Takes over settings and buffers; raises ValueError when the settings are not this optimiser's."""
+        groups = [self._own_group(group) for group in state_dict["param_groups"]]
+        for group in groups:
+            if missing := sorted({*self.defaults} - {*group}):
+                raise ValueError(
+                    f"the state has no {', '.join(missing)}: it is not that of a {type(self).__name__}, "
+                    "and was left unused"
+                )
+            self._check_group(group)
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+    def _own_group(self, group: dict) -> dict:
+        return group
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -28,7 +52,7 @@ class _ForeachOptimizer(torch.optim.Optimizer):
         if not momentum:
             return direction
         for w in weights:
-            if "momentum_buffer" not in self.state[w]:
+            if self.state[w].get("momentum_buffer") is None:
                 self.state[w]["momentum_buffer"] = torch.zeros_like(w)
         buffers = [self.state[w]["momentum_buffer"] for w in weights]
         torch._foreach_mul_(buffers, momentum)
@@ -43,18 +67,31 @@ class SGD(_ForeachOptimizer):
     ``w ← w − λ v`` (heavy-ball) or ``w ← w − λ (d + ρ v)`` (Nesterov). The learning rate is
     outside the buffer, as in `torch.optim.SGD`, whose steps these are. With ``decoupled`` decay,
     d = g and w is multiplied by 1 − λα instead, before the step (Loshchilov & Hutter's SGDW).
+    It loads the state of a `torch.optim.SGD` and goes on from there.
 
-    Raises ValueError when a setting is out of range.
+    Raises ValueError when a setting is out of range, of a group or of a state that is loaded too.
     """
 
     def __init__(self, params, lr, momentum=0, weight_decay=0, nesterov=False, *, decoupled=False):
-        _check_settings(lr, momentum, weight_decay)
-        if nesterov and momentum == 0:
-            raise ValueError("nesterov=True needs a momentum above 0")
         super().__init__(
             params,
             dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, decoupled=decoupled),
         )
+
+    def _own_group(self, group: dict) -> dict:
+        """The settings of a `torch.optim.SGD` as ours, which are always coupled and never dampened."""
+        for name in ("dampening", "maximize"):
+            if group.get(name):
+                raise ValueError(
+                    f"the state has {name}={group[name]!r}, which this SGD does not know; it was left unused"
+                )
+        return {"decoupled": False, **group}
+
+    @staticmethod
+    def _check_group(group: dict) -> None:
+        _check_numbers(group)
+        if group["nesterov"] and group["momentum"] == 0:
+            raise ValueError("nesterov=True needs a momentum above 0")
 
     def _step_group(self, weights, grads, group):
         lr, weight_decay = group["lr"], group["weight_decay"]
@@ -82,22 +119,27 @@ class LARS(_ForeachOptimizer):
     The last two have λ inside the buffer; that differs from the first whenever λ changes. Where
     |w| or |g| is zero there is nothing to scale, and the ratio is 1.
 
-    Raises ValueError when a setting is out of range, or not one of the form's.
+    Raises ValueError when a setting is out of range, or not one of the form's, of a group or of a state
+    that is loaded too.
     """
 
     def __init__(self, params, lr, momentum=0, weight_decay=0, *, form="post", trust=0.001):
-        _check_settings(lr, momentum, weight_decay)
+        super().__init__(
+            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, form=form, trust=trust)
+        )
+
+    @staticmethod
+    def _check_group(group: dict) -> None:
+        _check_numbers(group)
+        form, weight_decay, trust = group["form"], group["weight_decay"], group["trust"]
         if form not in LARS_FORMS:
             raise ValueError(f"form={form!r} is not known; it must be one of {', '.join(LARS_FORMS)}")
         if form == "post" and weight_decay:
             raise ValueError(
                 f"weight_decay={weight_decay!r} is not allowed: LARS of the form 'post' has none"
             )
-        if not trust > 0:
-            raise ValueError(f"trust={trust!r} is not allowed; it must be above 0")
-        super().__init__(
-            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, form=form, trust=trust)
-        )
+        if not (_is_number(trust) and 0 < trust < math.inf):
+            raise ValueError(f"trust={trust!r} is not allowed; it must be a finite number above 0")
 
     def _step_group(self, weights, grads, group):
         form, weight_decay = group["form"], group["weight_decay"]
@@ -132,10 +174,15 @@ def _filter_norms(tensors: list[Tensor]) -> list[Tensor]:
     return [torch.linalg.vector_norm(t, dim=tuple(range(1, t.dim())) or None, keepdim=True) for t in tensors]
 
 
-def _check_settings(lr, momentum, weight_decay) -> None:
-    if not lr >= 0:
-        raise ValueError(f"lr={lr!r} is not allowed; it must be at least 0")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum={momentum!r} is not allowed; it must be at least 0 and below 1")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay={weight_decay!r} is not allowed; it must be at least 0")
+def _check_numbers(group: dict) -> None:
+    for name, below, allowed in (
+        ("lr", math.inf, "a finite number from 0 up"),
+        ("momentum", 1, "at least 0 and below 1"),
+        ("weight_decay", math.inf, "a finite number from 0 up"),
+    ):
+        if not (_is_number(group[name]) and 0 <= group[name] < below):
+            raise ValueError(f"{name}={group[name]!r} is not allowed; it must be {allowed}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)

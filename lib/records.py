@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import is_numeric_dtype
 
+from . import paths
 from .config import Config, layers_of
 from .machinery import files
 from .run import EPOCH_COLUMNS, NOISE_COLUMNS, QUANTITIES, STEP_COLUMNS, Run
@@ -31,7 +32,7 @@ class NotRecordedError(RecordError):
 
 
 def _refused(path: Path, reason: str) -> RecordError:
-    return RecordError(f"{path}: {reason}; remove it, and `python -m lib run` trains the run anew")
+    return RecordError(f"{path}: {reason}; remove it, and `{paths.COMMAND} run` trains the run anew")
 
 
 def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
@@ -84,7 +85,7 @@ def read(path: str | os.PathLike) -> Run:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
-        raise RecordError(f"{path}: there is no such record; `python -m lib run` makes it") from None
+        raise RecordError(f"{path}: there is no such record; `{paths.COMMAND} run` makes it") from None
     except (pa.ArrowException, OSError) as error:
         raise _refused(path, f"damaged, it cannot be read as Parquet ({error})") from error
     metadata = {
@@ -96,9 +97,10 @@ def read(path: str | os.PathLike) -> Run:
     if metadata["run.format"] != FORMAT:
         raise _refused(path, f"of format {metadata['run.format']}; this version reads format {FORMAT}")
     try:
+        config = Config.from_json(metadata["run.config"])
         run = Run(
-            Config.from_json(metadata["run.config"]),
-            _steps(table),
+            config,
+            _steps(table, config),
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
             pd.DataFrame(json.loads(metadata.get("run.noise", "{}")), columns=list(NOISE_COLUMNS)),
@@ -115,10 +117,13 @@ def read(path: str | os.PathLike) -> Run:
     return run
 
 
-def _steps(table: pa.Table) -> pd.DataFrame:
+def _steps(table: pa.Table, config: Config) -> pd.DataFrame:
     steps = table.to_pandas()
-    # a table without rows has lost the type of its categories
-    return steps if len(steps) or "layer" not in steps else steps.astype({"layer": "category"})
+    if len(steps) or "layer" not in steps:
+        return steps
+    # a table without rows has lost its categories
+    layers = pd.CategoricalDtype(layers_of(config.architecture), ordered=True)
+    return steps.astype({"layer": layers})
 
 
 def _check(run: Run, key: str, path: Path) -> None:

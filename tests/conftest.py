@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import config, data, gradient_noise, models, paths
-from lib.config import Config
-from lib.probes import QUANTITIES
-from lib.training import Run
+from lib import config, data, paths
+from lib.config import Config, layers_of
+from lib.run import NOISE_COLUMNS, QUANTITIES, Run
 
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
@@ -44,7 +43,7 @@ def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: 
 
 def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run:
     """A synthetic run with the layers, steps and noise that a record of its config must have."""
-    layers, steps = models.layer_names(config.architecture), config.steps_per_epoch
+    layers, steps = list(layers_of(config.architecture)), config.steps_per_epoch
     run = synthetic_run(config, layers, steps)
     epochs = config.epochs if diverged_at is None else diverged_at // steps
     frozen = range(0, epochs + 1, config.noise_every) if config.noise_every else ()
@@ -53,7 +52,7 @@ def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run
         run,
         steps=run.steps[run.steps["step"] < epochs * steps],
         epochs=run.epochs[:epochs],
-        noise=pd.DataFrame(noise, columns=list(gradient_noise.COLUMNS)),
+        noise=pd.DataFrame(noise, columns=list(NOISE_COLUMNS)),
         diverged_at=diverged_at,
     )
 

@@ -78,7 +78,7 @@ def test_the_window_is_epochs_6_to_14():
 
 @pytest.mark.parametrize("config", FORMS)
 def test_equilibrium_is_the_mean_and_range_over_runs(config):
-    runs = {str(k): off_the_line(replace(config, seed=k), k * R) for k in (1, 2, 6)}
+    runs = [off_the_line(replace(config, seed=k), k * R) for k in (1, 2, 6)]
     table = analysis.equilibrium(runs)
     assert table.index.tolist() == LAYERS
     for column, factor in {"R": 3, "low": 1, "high": 6}.items():
@@ -90,7 +90,7 @@ def test_the_correction_uses_the_sum_of_earlier_gradients(config, power):
     run = off_the_line(config)
     # the probe's average has weights 0.1·0.9^k: g·v of the sum is ten times as large
     run.steps["grad_dot_average"] = 0.03 * run.steps["grad_norm_sq"]
-    table = analysis.equilibrium({"": run})
+    table = analysis.equilibrium([run])
     np.testing.assert_allclose(table["overlap"], 0.3, rtol=1e-5)
     np.testing.assert_allclose(
         table["R_corrected"], R * (1 + 2 * config.momentum**power * 0.3) ** 0.5, rtol=1e-5
@@ -152,7 +152,7 @@ def test_turn_compares_updates_with_the_rotation(config):
         angle = theory.rotation(lr=s.lr, **settings) * s["layer"].map(factors).astype(float)
         return replace(run, steps=run.steps.assign(update_norm_sq=angle**2 * s.weight_norm_sq))
 
-    runs = {str(seed): turning(seed, (1 + 0.1 * seed) * R) for seed in (0, 2)}
+    runs = [turning(seed, (1 + 0.1 * seed) * R) for seed in (0, 2)]
     expected = {"turn_low": 1.1 * 0.8, "turn_high": 1.1 * 1.1}  # not the classifier's 2.0
     assert analysis.turn(runs) == pytest.approx(expected, abs=1e-4)
 
@@ -168,20 +168,16 @@ def test_peaks_are_where_the_norm_is_greatest():
     np.testing.assert_allclose(peaks, (3 * np.arange(3) + 2.5) / 5, rtol=1e-6)
 
 
-def test_runs_by_form_and_in_words():
-    runs = {
-        f"{form}-seed{seed}": synthetic_run(replace(POST, seed=seed))
-        for seed in (2, 0)
-        for form in ("a", "a-b")
-    }
-    assert list(analysis.of_form(runs, "a")) == ["a-seed2", "a-seed0"]
-    assert list(analysis.of_form(runs, "b")) == []
-    accuracy = analysis.accuracy(runs)
-    assert accuracy.to_dict() == {name: run.epochs["test_accuracy"].iloc[-1] for name, run in runs.items()}
-    assert analysis.describe(runs, "demo") == "scale demo: digits, width 1, 24 epochs, seeds 0, 2, CPU"
-    one = analysis.of_form(runs, "a")
-    one.pop("a-seed0")
-    assert analysis.describe(one, "demo").endswith("24 epochs, seed 2, CPU")
+def test_accuracies_and_a_line_on_where_runs_are_from():
+    runs = [synthetic_run(replace(POST, seed=seed)) for seed in (2, 0, 2)]
+    expected = [run.epochs["test_accuracy"].iloc[-1] for run in runs]
+    assert analysis.accuracy(iter(runs)).tolist() == expected
+    assert analysis.describe(runs, "demo") == "scale demo: digits, width 1, 24 epochs, seeds 0, 2, fp32, CPU"
+    assert analysis.describe(runs[:1], "demo").endswith("24 epochs, seed 2, fp32, CPU")
+    chip = replace(runs[0], provenance=runs[0].provenance | {"processor": "a chip"})
+    gpu = synthetic_run(replace(POST, seed=1, precision="bf16"))
+    gpu = replace(gpu, provenance=gpu.provenance | {"device": "a GPU", "processor": "a chip"})
+    assert analysis.describe([chip, gpu], "demo").endswith("seeds 1, 2, fp32 and bf16, a GPU and a chip")
 
 
 def test_tables_are_made_not_changed():
@@ -189,18 +185,18 @@ def test_tables_are_made_not_changed():
     before = run.steps.copy(deep=True)
     for make in (analysis.dynamics, analysis.with_norm_equation, analysis.ratio_by_epoch):
         make(run)
-    analysis.equilibrium({"": run}), analysis.turn({"": run})
+    analysis.equilibrium([run]), analysis.turn([run])
     pd.testing.assert_frame_equal(run.steps, before)
 
 
-def test_tables_by_form_are_of_that_forms_runs():
-    configs = dict(zip(("sgd", "heavy-ball"), FORMS, strict=False))
-    runs = {f"{f}-seed{i}": off_the_line(replace(c, seed=i)) for f, c in configs.items() for i in (0, 1)}
-    tables = analysis.equilibrium_by_form(runs)
-    assert list(tables) == ["sgd", "heavy-ball"]
-    pd.testing.assert_frame_equal(tables["sgd"], analysis.equilibrium(analysis.of_form(runs, "sgd")))
+def test_numbers_by_form_are_those_of_its_table():
+    tables = {
+        f: analysis.equilibrium([off_the_line(c)])
+        for f, c in zip(("sgd", "heavy-ball"), FORMS[:2], strict=True)
+    }
     numbers = prose.form_numbers(tables, 0.15)
     assert numbers["sgd_high"] == pytest.approx(1.1, rel=1e-3) and numbers["heavy-ball_within"] == 1
+    assert numbers["sgd_classifier"] == prose.numbers(tables["sgd"], 0.15)["classifier"]
 
 
 def noise_run(seed, mean_sq, variance):
@@ -217,7 +213,7 @@ def noise_run(seed, mean_sq, variance):
 
 def test_slope_and_share_of_the_signal():
     mean_sq = {"prep": 0.0, "layer1": 0.01, "classifier": 1e9}
-    table = analysis.noise({"a": noise_run(0, mean_sq, 5.0), "b": noise_run(2, mean_sq, 5.0)})
+    table = analysis.noise([noise_run(0, mean_sq, 5.0), noise_run(2, mean_sq, 5.0)])
     assert list(table["layer"].cat.categories) == LAYERS
     found = analysis.noise_slopes(table, batch_size=500).set_index(["layer", "epoch"])
     for epoch in (0, 8):
@@ -240,7 +236,7 @@ def test_the_mean_step_is_of_mean_squares_in_the_window():
 def test_runs_without_steps_are_left_out():
     run = off_the_line()
     bare = replace(run, steps=run.steps[:0])
-    assert list(analysis.with_steps({"a": run, "b": bare})) == ["a"]
-    both, one = ({"a": run, "b": bare}, {"a": run})
+    both, one = [run, bare], [run]
+    assert analysis.with_steps(both) == one
     pd.testing.assert_frame_equal(analysis.equilibrium(both), analysis.equilibrium(one))
     assert analysis.turn(both) == analysis.turn(one)

@@ -1,26 +1,18 @@
+from pathlib import Path
+from subprocess import CompletedProcess
+
 import pytest
 import torch
 
+from lib.machinery import speeds
 from lib.running import bench
 
-MACHINE = {"device": "CPU", "processor": "a", "cores": 2, "threads": 2, "torch": "2", "date": "2000-01-01"}
-SPEEDS = {"trainer": [90.0, 100.0, 80.0], "no_probes": [100.0, 100.0, 100.0], "plain": [40.0, 50.0, 40.0]}
-MADE = bench.Bench(
-    8, 512, SPEEDS | {"convolutions": [180.0, 160.0, 160.0], "arithmetic": [1.0, 1.0, 1.0]}, 1000.0, MACHINE
-)
 
-
-def test_ratios_are_taken_round_by_round():
-    assert MADE.ratio("no_probes") == pytest.approx((0.9, 0.8, 1.0))
-    assert MADE.ratio("plain") == pytest.approx((2.0, 2.0, 2.25))
-    assert MADE.ratio("convolutions") == pytest.approx((0.5, 0.5, 0.625))
-    assert "trainer / plain: 2.00 (2.00 to 2.25)" in MADE.text()
-
-
-def test_every_variant_trains():
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_variant_trains(precision):
     threads = torch.get_num_threads()
-    found = bench.run(width=1, device="cpu", rounds=2, steps=1)
-    assert list(found.images_per_second) == list(bench.VARIANTS)
+    found = bench.run(width=1, device="cpu", rounds=2, steps=1, batch_size=32, precision=precision)
+    assert list(found.images_per_second) == list(speeds.VARIANTS) and found.precision == precision
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in found.images_per_second.values())
     assert found.memory_mib > 100 and found.machine["threads"] == threads == torch.get_num_threads()
 
@@ -35,3 +27,24 @@ def test_what_cannot_be_measured_is_named(setting):
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="device='cuda' is not there"):
         bench.run(device="cuda")
+
+
+def test_a_run_by_itself_and_a_sweep_are_timed_whole_on_one_thread_each(monkeypatch):
+    asked = []
+
+    def run(command, env, **_):
+        asked.append(" ".join(command[3:]))
+        assert env["OMP_NUM_THREADS"] == "1" and not list(Path(env["RECORDS_ROOT"]).iterdir())
+        return CompletedProcess(command, 0)
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    monkeypatch.setattr(bench.machine, "of_training", lambda device: {"device": "CPU", "threads": 2})
+    sweep = bench.sweep(jobs=3)
+    assert asked == ["train --epochs 5"] * 3 + ["run tuning --scale demo --jobs 3"]
+    assert (sweep.runs, sweep.jobs, len(sweep.alone)) == (8, 3, 3) and sweep.machine["threads"] == 1
+
+
+def test_a_sweep_that_fails_is_said(monkeypatch):
+    monkeypatch.setattr(bench.sys, "executable", "false")
+    with pytest.raises(RuntimeError, match="the sweep failed"):
+        bench.sweep(jobs=1)

@@ -1,11 +1,14 @@
 import json
 import math
 from dataclasses import dataclass, fields, replace
+from itertools import combinations
 
 import pytest
+import torch
+from torch import nn
 
-from lib import config
-from lib.config import Config, parse_architecture
+from lib import config, models
+from lib.config import Config, layers_of, operations, parse_architecture
 
 # a value for each setting that is not its default
 OTHERS = {
@@ -87,6 +90,38 @@ def test_the_last_good_value_is_good(setting):
 )
 def test_architecture_names(name, parsed):
     assert parse_architecture(name) == parsed
+
+
+BRANCHES = ["+".join(layers) for n in (1, 2, 3) for layers in combinations(config.LAYERS, n)]
+NETWORKS = ["backbone", *(f"{kind}:{layers}" for kind in ("Extra", "Residual") for layers in BRANCHES)]
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_layers_and_operations_are_those_of_the_network_that_is_built(architecture):
+    model = models.build(architecture, width=3)
+    weights = models.probed_weights(model)
+    layers = layers_of(architecture, width=3)
+    assert list(layers) == list(weights)
+    assert [(c.channels_out, c.channels_in) for c in layers.values()] == [
+        w.shape[:2] for w in weights.values()
+    ]
+    seen = {}  # in what each multiplies: numbers of the weight times pixels, and height of the image
+
+    def look(module, inputs, output):
+        x = inputs[0]
+        pixels = output.shape[2:].numel()
+        seen[id(module.weight)] = module.weight.numel() * pixels, x.shape[2] if x.ndim == 4 else 1
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(look)
+    model(torch.randn(2, 3, 32, 32))
+    counted = operations(architecture, width=3)
+    for i, (name, weight) in enumerate(weights.items()):
+        products, height = seen[id(weight)]
+        assert layers[name].shrunk * height == 32
+        # two for each product; the first passes no gradient on
+        assert counted[name] == pytest.approx((2e-6 * products, 2e-6 * products * (3 if i else 2)))
 
 
 def test_the_schedule_is_the_triangle():

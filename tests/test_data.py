@@ -1,14 +1,24 @@
+import hashlib
+import io
+import json
 import os
+import pickle
+import secrets
 import socket
+import subprocess
+import sys
+import tarfile
+import threading
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binomtest, chisquare
 
-from lib import data
+from lib import data, paths
 
 RARE = 1e-3  # seeds are fixed: a test that passes once passes always
 
@@ -232,3 +242,125 @@ def test_a_cifar10_that_cannot_be_downloaded_is_said_to_be_so(tmp_path, monkeypa
     with pytest.raises(RuntimeError) as error:
         data.load("cifar10")
     assert str(tmp_path / "nowhere") in str(error.value) and "CIFAR10_ROOT" in str(error.value)
+
+
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
+def tiny_cifar10() -> dict[str, bytes]:
+    """Files of the form of CIFAR-10's, with two images in each."""
+    images = np.arange(2 * 3072, dtype=np.uint8).reshape(2, 3072)
+    found = {name: pickle.dumps({"data": images, "labels": [3, 4]}) for name in BATCHES}
+    return found | {"batches.meta": pickle.dumps({"label_names": list("abcdefghij")})}
+
+
+def packed(contents: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        for name, content in contents.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+@pytest.fixture
+def server():
+    """A stand-in for CIFAR-10's: its address, who has asked, and what lets it answer in full."""
+    contents = tiny_cifar10()
+    archive, asked, answer = packed(contents), set(), threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(archive)))
+            self.end_headers()
+
+        def do_GET(self):
+            asked.add(self.path)  # one process asks more than once
+            if len(asked) > 1:
+                answer.set()
+            self.do_HEAD()
+            self.wfile.write(archive[:100])
+            self.wfile.flush()
+            assert answer.wait(600)
+            self.wfile.write(archive[100:])
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        official = {
+            "url": f"http://127.0.0.1:{http.server_address[1]}/cifar-10-python.tar.gz",
+            "tgz_md5": md5(archive),
+            "train_list": [(name, md5(contents[name])) for name in BATCHES[:5]],
+            "test_list": [("test_batch", md5(contents["test_batch"]))],
+            "meta": {"filename": "batches.meta", "key": "label_names", "md5": md5(contents["batches.meta"])},
+        }
+        yield official, asked, answer
+        http.shutdown()
+
+
+LOAD = """
+import json, sys
+from lib import data
+official = data._torchvision_datasets().CIFAR10
+for name, value in json.loads(sys.argv[1]).items():
+    setattr(official, name, value)
+print(len(data.load("cifar10").train_labels))
+"""
+
+
+def loading(official, root) -> subprocess.Popen:
+    """A process that loads the stand-in."""
+    environment = os.environ | {"CIFAR10_ROOT": str(root), "PYTHONPATH": str(paths.ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    official = official | {"url": f"{official['url']}?{secrets.token_hex()}"}
+    command = [sys.executable, "-c", LOAD, json.dumps(official)]
+    return subprocess.Popen(command, env=environment | {"no_proxy": "127.0.0.1"}, **pipes)
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
+    official, asked, answer = server
+    with loading(official, tmp_path) as first, loading(official, tmp_path) as second:
+        said = {}
+
+        def listen(process):
+            lines = iter(process.stderr.readline, "")
+            said[process] = [line for line in lines if "waited for" not in line or answer.set()]
+
+        threads = [threading.Thread(target=listen, args=(p,)) for p in (first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        outputs = [process.stdout.read() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    assert outputs == ["10\n", "10\n"]
+    assert len(asked) == 1 and answer.is_set()
+    assert {p.name for p in tmp_path.iterdir()} == {"cifar-10-batches-py", "cifar-10-python.tar.gz"}
+
+
+def test_what_a_killed_download_left_is_taken_over(server, tmp_path):
+    official, _, answer = server
+    answer.set()
+    (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py").mkdir(parents=True)
+    (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half")
+    (tmp_path / "cifar-10-batches-py.lock").touch()
+    with loading(official, tmp_path) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, "10\n"), err
+    assert {p.name for p in tmp_path.iterdir()} == {"cifar-10-batches-py", "cifar-10-python.tar.gz"}
+
+
+def test_a_folder_that_cannot_be_made_for_cifar10_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path / "file" / "data"))
+    with pytest.raises(RuntimeError, match="could not be downloaded .*Not a directory.*set CIFAR10_ROOT"):
+        data.load("cifar10")

@@ -13,12 +13,12 @@ LINE = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[\w.]+) +# (?P<reason>.+)")
 LINES = [
     line
     for line in (paths.ROOT / "requirements.txt").read_text().splitlines()
-    if line and not line.startswith(("#", "-e ."))
+    if line and not line.startswith("#")
 ]
 REQUIRED = {match["name"]: match for line in LINES if (match := LINE.fullmatch(line))}
 #: What is used without an import by a name that is not its own, and where: the file must say this.
 BY_NAME = {
-    "ruff": ("Makefile", ".venv/bin/ruff check"),
+    "ruff": ("Makefile", "-m ruff check"),
     "jupyter-book": ("Makefile", ".venv/bin/jupyter-book build"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),

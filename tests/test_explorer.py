@@ -13,11 +13,10 @@ import pytest
 from browser import launched, watched
 from conftest import synthetic_run
 
-from lib import experiments, paths, theory
+from lib import experiments, library, paths, theory
 from lib.config import per_step
 from lib.figures import interactive
 from lib.results import analysis, learning_rates
-from lib.running import runner
 
 STATIC = paths.BOOK / "_static"
 SCRIPTS = [STATIC / f"{name}.js" for name in ("charts", "norm-equation", "explorer", "learning-rates")]
@@ -193,25 +192,26 @@ def data_of(figure) -> dict:
 
 
 def runs_of(*names):
-    forms = experiments.dynamics("demo")
+    """A run of each of these forms, by form."""
+    forms = {form.name: form.config for form in experiments.dynamics(experiments.SCALES["demo"])}
     run = synthetic_run()
-    kept = ("momentum", "lr", "nesterov", "seed")
+    kept = ("momentum", "lr", "nesterov")
     return {
-        name: replace(run, config=replace(run.config, **{k: getattr(forms[name], k) for k in kept}))
+        name: [replace(run, config=replace(run.config, **{k: getattr(forms[name], k) for k in kept}))]
         for name in names
     }
 
 
 def test_equal_runs_give_equal_bytes():
     first, second = (
-        interactive.explorer(runs_of("heavy-ball-seed0", "sgd-seed0"), layers=["prep"]).data for _ in range(2)
+        interactive.explorer(runs_of("heavy-ball", "sgd"), layers=["prep"]).data for _ in range(2)
     )
     assert first == second
     assert not re.search(r"NaN|Infinity|0x", first)
 
 
 def test_the_explorer_starts_from_what_was_recorded():
-    runs = runs_of("heavy-ball-seed0", "nesterov-seed0", "sgd-seed0")
+    runs = runs_of("heavy-ball", "nesterov", "sgd")
     data = data_of(interactive.explorer(runs, layers=["prep", "layer1"]))["runs"]
     assert [(d["name"], d["momentum"]) for d in data] == [
         ("prep, no momentum", 0.0),
@@ -219,7 +219,7 @@ def test_the_explorer_starts_from_what_was_recorded():
         ("prep, heavy-ball", 0.9),
         ("layer1, heavy-ball", 0.9),
     ]
-    rows = analysis.dynamics(runs["sgd-seed0"]).query("layer == 'layer1'")
+    rows = analysis.dynamics(runs["sgd"][0]).query("layer == 'layer1'")
     assert data[1]["every"] == 1
     np.testing.assert_allclose(data[1]["normSq"], rows["weight_norm_sq"], rtol=1e-3)
     np.testing.assert_allclose(data[1]["ratio"], rows["ratio"], rtol=1e-3)
@@ -231,7 +231,7 @@ def test_the_explorer_starts_from_what_was_recorded():
 
 def test_at_its_settings_the_equation_lies_on_the_recorded_run(js):
     # as the page says, without momentum; c is averaged over some steps, as the page does
-    shown = data_of(interactive.explorer(runner.recorded("dynamics", experiments.DEFAULT_SCALE)))
+    shown = data_of(interactive.explorer(library.forms(experiments.DEFAULT_SCALE, "dynamics")))
     run = next(r for r in shown["runs"] if r["momentum"] == 0)
     equation = js(
         "(run) => explorer.curves(run, explorer.settingsOf(run), true).norm.equation.map(([, y]) => y)", run
@@ -248,9 +248,9 @@ def test_at_its_settings_the_equation_lies_on_the_recorded_run(js):
             ["prep"],
             "no run of sgd, heavy-ball with its steps is among no runs; `python -m lib run dynamics`",
         ),
-        (["nesterov-seed0"], ["prep"], "is among nesterov-seed0"),
+        (["nesterov"], ["prep"], "is among nesterov"),
         (
-            ["sgd-seed0"],
+            ["sgd"],
             ["layer9"],
             "layer='layer9' is not of the network; it must be one of prep, layer1, classifier",
         ),
@@ -329,7 +329,7 @@ def page(browser, tmp_path_factory):
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(STATIC, root / "_static")
     (root / "book").mkdir()
-    figures = [interactive.explorer(runs_of("heavy-ball-seed0", "sgd-seed0"), ["prep"])]
+    figures = [interactive.explorer(runs_of("heavy-ball", "sgd"), ["prep"])]
     figures.append(interactive.accuracy_against_lr(sweep()))
     button = """<button hidden data-explore='{"schedule":"constant","times":{"lr":2},"set":{"momentum":0.5}}'></button>"""
     html = "".join(figure.data for figure in figures) + button

@@ -15,8 +15,9 @@ from matplotlib.testing.compare import compare_images
 from lib import gradient_noise
 from lib.config import Config
 from lib.figures import plots, style
+from lib.machinery.speeds import VARIANTS
 from lib.results import analysis, learning_rates
-from lib.running.bench import VARIANTS
+from lib.run import NOISE_COLUMNS
 
 matplotlib.use("agg")
 POST = Config(dataset="digits", width=1)
@@ -34,7 +35,7 @@ def run():
 def arguments(run):
     """What each figure function is called with."""
     table = analysis.dynamics(run)
-    equilibrium = dict.fromkeys(FORMS, analysis.equilibrium({"": run}))
+    equilibrium = dict.fromkeys(FORMS, analysis.equilibrium([run]))
     pictures = {"original": np.zeros((3, 4, 4, 3)), "epoch 1": np.ones((3, 4, 4, 3))}
     sweep = sweep_table()
     return {
@@ -96,7 +97,7 @@ def noise_table(factor=1.0) -> pd.DataFrame:
         for size in gradient_noise.BATCH_SIZES
         for i, layer in enumerate(LAYERS)
     ]
-    table = pd.DataFrame(rows, columns=list(gradient_noise.COLUMNS))
+    table = pd.DataFrame(rows, columns=list(NOISE_COLUMNS))
     return table.assign(layer=layers(table["layer"]))
 
 
@@ -289,7 +290,7 @@ def test_there_is_a_panel_for_each_of_any_number_of_layers(count):
 
 
 def test_the_band_is_the_tolerance_and_bars_span_the_runs(run):
-    runs = {str(seed): synthetic_run(Config(dataset="digits", width=1, seed=seed)) for seed in range(3)}
+    runs = [synthetic_run(Config(dataset="digits", width=1, seed=seed)) for seed in range(3)]
     table = analysis.equilibrium(runs)
     (axes,) = plots.equilibrium({"heavy-ball": table}, tolerance=0.15).axes
     band = axes.patches[0]

@@ -9,10 +9,9 @@ from conftest import recordable_run
 from matplotlib.figure import Figure
 
 from lib import config as config_module
-from lib import data, experiments, paths, records
+from lib import experiments, library, paths, records
 from lib.figures import gallery
 from lib.results import claims, prose
-from lib.running import runner
 
 NOT_OF_RUNS = {"augmentation", "network", "schedule", "cost"}
 
@@ -24,13 +23,11 @@ def synthetic_records(tmp_path_factory):
         folder = tmp_path_factory.mktemp("records")
         patch.setattr(paths, "records", lambda scale: folder / scale)
         patch.setitem(config_module.EPOCH_IMAGES, "digits", 6 * 64)  # six steps an epoch are enough
-        for experiment in experiments.EXPERIMENTS:
-            for name, config in experiments.configs(experiment, "demo").items():
-                run = recordable_run(config)
-                best = 0.8 + 0.1 * (config.architecture == "backbone") - 0.01 * abs(np.log2(config.lr / 0.4))
-                run = replace(run, epochs=run.epochs.assign(test_accuracy=best))
-                path = runner.record_path(experiment, "demo", name, config)
-                records.write(run, path, every=experiments.steps_kept(experiment, config))
+        for planned in experiments.planned("demo"):
+            run, c = recordable_run(planned.config), planned.config
+            best = 0.8 + 0.1 * (c.architecture == "backbone") - 0.01 * abs(np.log2(c.lr / 0.4))
+            run = replace(run, epochs=run.epochs.assign(test_accuracy=best))
+            records.write(run, library.path(planned), every=planned.every)
         yield folder
 
 
@@ -100,7 +97,3 @@ def test_the_numbers_are_saved_as_a_table(synthetic_records, tmp_path):
 def test_what_cannot_be_made_is_named(synthetic_records, name, scale, file, reason):
     with pytest.raises(ValueError, match=reason):
         gallery.save(name, scale, file)
-
-
-def test_the_digits_can_always_be_pictured():
-    assert data.at_hand(experiments.base("demo").dataset)

@@ -9,6 +9,7 @@ from conftest import TINY, assert_same_run
 from torch.nn import functional as F
 
 from lib import data, gradient_noise, models
+from lib.run import NOISE_COLUMNS
 from lib.training import train
 
 
@@ -35,7 +36,7 @@ def test_it_is_the_mean_over_whole_batches(monkeypatch, few, digits, model):
     augment = data.augment
     monkeypatch.setattr(data, "augment", lambda *a: shown.append(a[1]) or augment(*a))
     found = gradient_noise.measure(model, digits, epoch=3, seed=7)
-    assert list(found) == list(gradient_noise.COLUMNS) and set(found["epoch"]) == {3}
+    assert list(found) == list(NOISE_COLUMNS) and set(found["epoch"]) == {3}
     assert set(found["batch_size"]) == {100, 250}  # more images than 600 there are not
     images, labels = augment(digits, shown[0]), shown[0].label
     assert len(images) == 600

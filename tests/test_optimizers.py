@@ -229,3 +229,79 @@ def test_equations_1_and_2_hold_for_a_step_of_the_network():
         shrinkage, growth = 2 * lr * weight_decay * before[name], lr**2 * w.grad.square().sum()
         expected = growth - shrinkage + (lr * weight_decay) ** 2 * before[name]
         assert (abs(change - expected) < 1e-10 * growth) == (name != "classifier"), name
+
+
+def one_weight():
+    return nn.Parameter(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    "kind, bad",
+    [
+        (SGD, {"lr": -0.1}),
+        (SGD, {"lr": math.inf}),
+        (SGD, {"lr": "0.1"}),
+        (SGD, {"momentum": 1.5}),
+        (SGD, {"weight_decay": -1.0}),
+        (SGD, {"nesterov": True}),
+        (LARS, {"lr": -0.1}),
+        (LARS, {"form": "their"}),
+        (LARS, {"weight_decay": 0.1}),
+        (LARS, {"trust": 0.0}),
+    ],
+)
+def test_a_bad_setting_of_a_group_is_refused_when_it_is_given(kind, bad):
+    name, value = next(iter(bad.items()))
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        kind([{"params": [one_weight()], **bad}], lr=0.1)
+    optimizer = kind([one_weight()], lr=0.1)
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        optimizer.add_param_group({"params": [one_weight()], **bad})
+    assert len(optimizer.param_groups) == 1
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0].update(bad)
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0][name] != value
+
+
+def test_a_group_may_have_settings_of_its_own():
+    groups = [{"params": [one_weight()], "lr": 0.5}, {"params": [one_weight()], "form": "you"}]
+    optimizer = LARS(groups, lr=0.1)
+    assert [(g["lr"], g["form"]) for g in optimizer.param_groups] == [(0.5, "post"), (0.1, "you")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_state_of_torchs_sgd_is_gone_on_from(form):
+    def steps(optimizer, weights, seeds):
+        for seed in seeds:
+            for w, g in zip(weights, tensors(seed), strict=True):
+                w.grad = g
+            optimizer.step()
+
+    theirs = [nn.Parameter(t) for t in tensors()]
+    torchs = torch.optim.SGD(theirs, lr=0.1, weight_decay=0.01, **form)
+    steps(torchs, theirs, range(3))
+    ours = [nn.Parameter(w.detach().clone()) for w in theirs]
+    optimizer = SGD(ours, lr=9.0)
+    optimizer.load_state_dict(copy.deepcopy(torchs.state_dict()))
+    steps(torchs, theirs, range(3, 6))
+    steps(optimizer, ours, range(3, 6))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "kind, state_of, why",
+    [
+        (SGD, lambda w: torch.optim.SGD(w, lr=0.1, momentum=0.9, dampening=0.5), "dampening=0.5"),
+        (SGD, lambda w: torch.optim.SGD(w, lr=0.1, maximize=True), "maximize=True"),
+        (SGD, lambda w: torch.optim.Adam(w, lr=0.1), "no momentum, nesterov: it is not that of a SGD"),
+        (SGD, lambda w: LARS(w, lr=0.1), "no nesterov"),
+        (LARS, lambda w: torch.optim.SGD(w, lr=0.1), "no form, trust: it is not that of a LARS"),
+    ],
+)
+def test_the_state_of_another_optimiser_is_refused_and_changes_nothing(kind, state_of, why):
+    optimizer = kind([one_weight()], lr=0.25)
+    with pytest.raises(ValueError, match=why):
+        optimizer.load_state_dict(state_of([one_weight()]).state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.25

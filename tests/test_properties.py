@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lib import __main__ as command_line
 from lib import experiments, paths, training
 from lib.config import Config
+from lib.experiments import Form
 
 NAMES = [field.name for field in fields(Config)]
 # the same examples every time; a slow moment of the machine is no failure
@@ -114,7 +115,7 @@ def nothing_is_trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(paths, "records", lambda scale: folder / "records" / scale)
-        patch.setattr(experiments, "EXPERIMENTS", {"dynamics": lambda scale: {"sgd-seed0": small}})
+        patch.setattr(experiments, "EXPERIMENTS", {"dynamics": lambda scale: [Form("sgd", small, 1)]})
         patch.setattr(training, "train", lambda config, **_: recordable_run(small))
         yield
 
@@ -164,7 +165,8 @@ def command_lines(draw):
 @example(["train", "--out", "/"])
 @example(["train", "--out", ""])
 @example(["train", "--out", "a" * 5000])
-@example(["run", "--export", "\ud800"])
+@example(["run", "--import", "\ud800"])
+@example(["run", "--import", "/dev/null"])
 @example(["reproduce", "\ud800"])
 @example(["reproduce", "a" * 5000])
 @example(["run", "--jobs", "-1"])

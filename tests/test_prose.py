@@ -86,10 +86,10 @@ def test_quotient_of_two_batch_sizes():
         for c, norm_sq in ((POST, 1.0), (quarter, 4.0), (quarter, 16.0))
     ]
     # λ is a quarter and |g| twice or four times as large: the step is a half, or as long
-    numbers = prose.quotient_numbers({"a": runs[0]}, {"a": runs[1]})
+    numbers = prose.quotient_numbers(runs[:1], runs[1:2])
     assert numbers["quotient_low"] == numbers["quotient_high"] == pytest.approx(2.0)
     assert numbers["within"] == numbers["whole_layers"] == 2
-    numbers = prose.quotient_numbers({"a": runs[0]}, {"a": runs[2]})
+    numbers = prose.quotient_numbers(runs[:1], runs[2:])
     assert numbers["quotient_high_rest"] == pytest.approx(1.0) and numbers["within"] == 0
 
 

@@ -10,20 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import models, records
-from lib.config import Config
+from lib import records
+from lib.config import Config, layers_of
 from lib.machinery import files
-from lib.probes import QUANTITIES
 from lib.records import RecordError
-from lib.training import DivergedError
+from lib.run import QUANTITIES, STEP_COLUMNS, DivergedError
 
-NETWORK = models.layer_names(TINY.architecture)
+NETWORK = list(layers_of(TINY.architecture))
 
 
 @pytest.fixture
 def path(tmp_path, run):
     """Where the synthetic run is recorded."""
-    path = tmp_path / records.file_name("tiny", run.config)
+    path = tmp_path / f"tiny-{run.config.key}.parquet"
     records.write(run, path)
     return path
 
@@ -151,7 +150,7 @@ def with_layers(order=lambda codes: codes, names=NETWORK):
 @pytest.mark.parametrize(
     "change, reason",
     [
-        *((lambda t, c=c: t.drop_columns([c]), c) for c in records.COLUMNS),
+        *((lambda t, c=c: t.drop_columns([c]), c) for c in STEP_COLUMNS),
         *((set_to(c, value), f"its {c} is not finite") for c in QUANTITIES for value in (np.nan, np.inf)),
         *((set_to(c, -1), f"its {c} is below 0") for c in QUANTITIES if c.endswith("norm_sq")),
         (set_to("lr", np.nan), "learning rates"),
@@ -161,7 +160,7 @@ def with_layers(order=lambda codes: codes, names=NETWORK):
         (set_to("step", 1), "rows"),
         (with_layers(lambda codes: codes[::-1]), "not in their order"),
         (with_layers(names="abcdefghi"), "its layers are ['a', 'b'"),
-        (with_layers(names=models.layer_names("Residual:L1+L2")), "those of Residual:L1+L3 are ['prep'"),
+        (with_layers(names=layers_of("Residual:L1+L2")), "those of Residual:L1+L3 are ['prep'"),
         (lambda t: t.set_column(4, t.column_names[4], t.column(4).cast(pa.string())), "not of numbers"),
         (lambda t: t.slice(0, 0), "damaged"),
         (lambda t: t.slice(1), "rows"),
@@ -264,7 +263,7 @@ def test_a_foreign_parquet_file(path):
 
 
 def test_a_record_under_the_name_of_another(path):
-    other = path.with_name(records.file_name("tiny", replace(TINY, seed=1)))
+    other = path.with_name(f"tiny-{replace(TINY, seed=1).key}.parquet")
     path.rename(other)
     assert_refused(other, "its name says", replace(TINY, seed=1).key, TINY.key)
 

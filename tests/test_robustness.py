@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from conftest import assert_same_run, few_images, recordable_run
 
 from lib import __main__ as command_line
-from lib import data, experiments, gradient_noise, paths, records, training
+from lib import data, experiments, gradient_noise, library, paths, records, training
 from lib.config import Config
-from lib.machinery import checkpoints, locks, machine
-from lib.machinery.locks import Lock
+from lib.machinery import checkpoints, files, machine
 from lib.running import runner
 from lib.training import train
 
@@ -190,56 +190,74 @@ def test_a_run_that_diverges_after_a_checkpoint(path, monkeypatch):
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path):
-    first, second = Lock(tmp_path / "run.parquet"), Lock(tmp_path / "run.parquet")
-    assert first.acquire() and not second.acquire()
-    first.release()
-    first.release()  # nothing is released twice
+    first = files.claim(tmp_path / "run.parquet")
+    assert first and files.claim(tmp_path / "run.parquet") is None
+    assert [p.name for p in tmp_path.iterdir()] == ["run.parquet.lock"]
+    files.give_free(first)
     assert not list(tmp_path.iterdir())
-    assert second.acquire() and not first.acquire()
-    second.release()
-    assert Lock(tmp_path / "a").acquire() and Lock(tmp_path / "b").acquire()
+    locks = [files.claim(tmp_path / name) for name in ("run.parquet", "another")]
+    assert all(locks)
+    for lock in locks:
+        files.give_free(lock)
 
 
 def test_a_lock_of_a_file_that_its_holder_removes_meanwhile_is_none(tmp_path, monkeypatch):
-    first, second = Lock(tmp_path / "run"), Lock(tmp_path / "run")
-    assert first.acquire()
-    flock = locks.fcntl.flock
+    with ThreadPoolExecutor(1) as other:  # who held it in this thread would wait for himself
+        first = other.submit(files.claim, tmp_path / "run").result()
+    os_open = os.open
 
-    def late(file, operation):
-        first.release()  # between the second's opening of the file and its lock
-        monkeypatch.setattr(locks.fcntl, "flock", flock)
-        return flock(file, operation)
+    def open_late(path, *arguments, **how):
+        descriptor = os_open(path, *arguments, **how)
+        if str(path) == first.lock_file:  # between the second's opening of the file and its lock
+            monkeypatch.setattr(os, "open", os_open)
+            files.give_free(first)
+        return descriptor
 
-    monkeypatch.setattr(locks.fcntl, "flock", late)
-    assert second.acquire() and second.path.exists()
-    assert not first.acquire()
+    monkeypatch.setattr(os, "open", open_late)
+    second = files.claim(tmp_path / "run", wait=True)
+    assert files.lock_beside(tmp_path / "run").exists()
+    assert files.claim(tmp_path / "run") is None
+    files.give_free(second)
 
 
 def hold(path, held):
-    assert Lock(path).acquire()
+    lock = files.claim(path)
+    assert lock
     held.set()
     signal.pause()
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     context = multiprocessing.get_context("fork")
-    held, lock = context.Event(), Lock(tmp_path / "run")
+    held = context.Event()
     process = context.Process(target=hold, args=(tmp_path / "run", held), daemon=True)
     process.start()
-    assert held.wait(60) and not lock.acquire()
+    assert held.wait(60) and files.claim(tmp_path / "run") is None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert lock.path.exists() and lock.acquire()
+    assert files.lock_beside(tmp_path / "run").exists()
+    files.give_free(files.claim(tmp_path / "run"))
 
 
 @pytest.fixture
 def six(monkeypatch, records_in):
-    """An experiment of six runs; polling does not wait."""
-    runs = {f"sgd-seed{seed}": replace(SHORT, seed=seed) for seed in range(6)}
-    monkeypatch.setattr(experiments, "SCALES", {"demo": SHORT, "small": SHORT})
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {"six": lambda scale: runs})
+    """An experiment of six runs, as planned; polling does not wait."""
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
-    return runs
+    return plan(monkeypatch, SHORT, 6)
+
+
+def plan(monkeypatch, config, seeds):
+    """Makes an experiment ``six`` of one form with so many seeds the only one that is planned."""
+    scale = experiments.Scale(base=config, seeds=seeds, architectures=())
+    monkeypatch.setattr(experiments, "FEW_SEEDS", seeds)  # all keep their steps
+    monkeypatch.setattr(experiments, "SCALES", {"demo": scale, "small": scale})
+    form = experiments.Form("sgd", config, seeds)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"six": lambda scale: [form]})
+    return experiments.planned("demo", ["six"])
+
+
+def recorded_files(planned):
+    return sorted(library.path(one).name for one in planned)
 
 
 def files_in(folder):
@@ -258,32 +276,32 @@ def test_two_runners_train_each_run_once(six, records_in, monkeypatch):
     monkeypatch.setattr(training, "train", train)
     lines = [[], []]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda report: runner.run(["six"], "demo", report=report.append), lines))
+        list(pool.map(lambda report: runner.run(six, report=report.append), lines))
     assert sorted(trained) == list(range(6))
-    assert files_in(records_in) == sorted(records.file_name(name, config) for name, config in six.items())
+    assert files_in(records_in) == recorded_files(six)
     done = Counter(line.partition(":")[0] for line in lines[0] + lines[1] if "test accuracy" in line)
-    assert done == {f"six {name}": 1 for name in six}
+    assert done == {one.title: 1 for one in six}
 
 
 def test_what_another_process_trains_is_waited_for(six, monkeypatch):
     """Of two runs, the one is recorded by the other process, and one is left when it is killed."""
     monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
-    paths = [runner.record_path("six", "demo", name, config) for name, config in six.items()]
+    paths = [library.path(one) for one in six]
     paths[0].parent.mkdir(parents=True)
-    others = [Lock(path) for path in paths[:2]]
-    assert all(lock.acquire() for lock in others)
+    others = [files.claim(path) for path in paths[:2]]
+    assert all(others)
     lines = []
 
     def wait(seconds):
         waits.append(lines[-1])
         if len(waits) == 2:
-            records.write(recordable_run(six["sgd-seed0"]), paths[0])
+            records.write(recordable_run(six[0].config), paths[0])
             for lock in others:
-                lock.release()
+                files.give_free(lock)
 
     waits = []
     monkeypatch.setattr(runner.time, "sleep", wait)
-    runner.run(["six"], "demo", report=lines.append)
+    runner.run(six, report=lines.append)
     said = "six sgd-seed0, six sgd-seed1: in training by another process, which is waited for"
     assert waits == [said, said] and lines[4] == said
     assert lines[5] == "six sgd-seed0: recorded already"
@@ -303,17 +321,17 @@ def test_a_stopped_runner_gives_its_runs_free_and_leaves_its_checkpoint(six, rec
 
     with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
         stopping.setattr(training._Training, "epoch", stop_in_the_seventh)
-        runner.run(["six"], "demo")
-    first, second = (records.file_name(name, six[name]) for name in ("sgd-seed0", "sgd-seed1"))
+        runner.run(six)
+    first, second = (library.path(one).name for one in six[:2])
     assert files_in(records_in) == [first, f"{second}.checkpoint"]
     # what a process leaves that is killed while it writes
     folder = records_in / "demo" / "six"
     for leftover in (f".{second}.abc.tmp", f".{second}.checkpoint.abc.tmp", f"{second}.lock"):
         (folder / leftover).touch()
     (folder / f"{first}.checkpoint").touch()
-    runner.run(["six"], "demo")
-    assert files_in(records_in) == sorted(records.file_name(name, config) for name, config in six.items())
-    again = runner.recorded("six", "demo")["sgd-seed1"]
+    runner.run(six)
+    assert files_in(records_in) == recorded_files(six)
+    again = library.read(library.path(six[1]))
     assert again.provenance["resumed"] == 1
     assert_same_run(again, train(again.config, progress=False))
 
@@ -349,25 +367,18 @@ def command(capsys, monkeypatch, *arguments):
 def eight(six, monkeypatch):
     """A record of each takes 20 KiB: not all have room on the disk."""
     monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
-    monkeypatch.setattr(experiments, "steps_kept", lambda experiment, config: 1)
-    wide = replace(SHORT, batch_size=250)
-    six.update({f"sgd-seed{seed}": replace(wide, seed=seed) for seed in range(8)})
-    return six
+    return plan(monkeypatch, replace(SHORT, batch_size=250), 8)
 
 
 def test_a_full_disk_is_said_and_keeps_what_is_recorded(eight, disk, capsys, monkeypatch, tmp_path):
     code, out, err = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
-    done = [line.split()[1].rstrip(":") for line in out.splitlines()]
+    done = eight[: len(out.splitlines())]
     assert code == 1 and 0 < len(done) < 8
-    failed = runner.record_path("six", "demo", f"sgd-seed{len(done)}", eight[f"sgd-seed{len(done)}"])
+    failed = library.path(eight[len(done)])
     assert "No space left on device" in err and str(failed) in err and "\n" not in err
-    assert files_in(tmp_path) == sorted(records.file_name(name, eight[name]) for name in done)
-    for name, run in runner.recorded("six", "demo").items():
-        assert_same_run(run, recordable_run(eight[name]))
-    # there is no room for a copy of them all either
-    for target, text in ((failed.parent / "runs.zip", "No space left"), (tmp_path / "runs.zip", "")):
-        code, _, err = command(capsys, monkeypatch, "run", "six", "--scale", "demo", "--export", target)
-        assert code == 1 and text in err and target.exists() == (target.parent == tmp_path)
+    assert files_in(tmp_path) == recorded_files(done)
+    for one in done:
+        assert_same_run(records.read(library.path(one)), recordable_run(one.config))
     disk("size=1m")
     code, out, _ = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
     assert code == 0 and out.count("recorded already") == len(done) and out.count("\n") == 8
@@ -377,18 +388,16 @@ def test_a_disk_that_is_read_only_is_said_before_training_and_read(
     eight, disk, capsys, monkeypatch, tmp_path
 ):
     disk("size=1m")
-    (name, config), *_ = eight.items()
-    path = runner.record_path("six", "demo", name, config)
-    records.write(recordable_run(config), path)
+    path = library.path(eight[0])
+    records.write(recordable_run(eight[0].config), path)
     disk("ro")
     monkeypatch.setattr(training, "train", None)  # which cannot be called
     for arguments in (["run", "six", "--scale", "demo"], ["train", "--out", path.with_name("a.parquet")]):
         code, _, err = command(capsys, monkeypatch, *arguments)
         assert code == 1 and "Read-only file system" in err and str(path.parent) in err and "\n" not in err
-    for other in set(eight) - {name}:
-        eight.pop(other)
+    plan(monkeypatch, eight[0].config, 1)
     code, out, _ = command(capsys, monkeypatch, "run", "six", "--scale", "demo")
-    assert code == 0 and out == f"six {name}: recorded already\n"
+    assert code == 0 and out == f"{eight[0].title}: recorded already\n"
     code, out, _ = command(capsys, monkeypatch, "verify")
     assert code == 0 and "1 files, 0 records refused" in out
 
@@ -416,9 +425,10 @@ from lib.config import Config
 few_images(pytest.MonkeyPatch())
 checkpoints.SECONDS = 0
 base = Config(dataset="digits", width=1, epochs=3, peak_epoch=1, batch_size=40)
-forms = {{"sgd": base, "nesterov": replace(base, nesterov=True)}}
-runs = {{f"{{form}}-seed{{s}}": replace(c, seed=s) for s in range(40) for form, c in forms.items()}}
-experiments.EXPERIMENTS = {{"dynamics": lambda scale: runs}}
+forms = [experiments.Form("sgd", base, 40), experiments.Form("nesterov", replace(base, nesterov=True), 40)]
+experiments.FEW_SEEDS = 40
+experiments.SCALES["demo"] = experiments.Scale(base=base, seeds=40, architectures=())
+experiments.EXPERIMENTS = {{"dynamics": lambda scale: forms}}
 if __name__ == "__main__":
     torch.set_num_threads(1)
     training._Training(base, "cpu")  # what is loaded when it is first used
@@ -529,3 +539,19 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path, monkeypatch):
         end, _ = sweep.run()
         assert end == 0 and len(sweep.records()) == RUNS
         assert_only_more(kept, sweep.records())
+
+
+def test_a_run_without_steps_has_the_layers_of_its_network_all_the_same(tmp_path):
+    run = recordable_run(SHORT)
+    records.write(run, tmp_path / "run.parquet", every=0)
+    kept = records.read(tmp_path / "run.parquet").steps
+    assert kept.empty and kept["layer"].dtype == run.steps["layer"].dtype
+
+
+def test_torchs_default_precision_is_refused_in_a_sentence():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with pytest.raises(ValueError, match="default dtype is torch.float64.* must be torch.float32"):
+            train(SHORT, progress=False)
+    finally:
+        torch.set_default_dtype(torch.float32)

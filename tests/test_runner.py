@@ -18,8 +18,7 @@ from conftest import TINY, assert_same_run, recordable_run
 from distributed import Client
 
 from lib import config, experiments, records, training
-from lib.machinery import checkpoints
-from lib.machinery.locks import Lock
+from lib.machinery import checkpoints, files
 from lib.running import cluster as cluster_module
 from lib.running import runner
 from lib.training import DivergedError
@@ -88,17 +87,16 @@ def test_only_what_is_missing_is_trained(trained):
 def test_what_a_process_left_that_was_killed_once_it_had_recorded_is_removed(trained):
     run(["tiny"], "demo")
     path = runner.record_path("tiny", "demo", NAMES[0], experiments.configs("tiny", "demo")[NAMES[0]])
-    leftovers = [checkpoints.path_beside(path), Lock(path).path]
+    leftovers = [checkpoints.path_beside(path), files.lock_beside(path)]
     for leftover in leftovers:
         leftover.touch()
     trained.clear()
     run(["tiny"], "demo")
     assert not trained and not any(leftover.exists() for leftover in leftovers)
-    held = Lock(path)  # by a process that is about to give it free
-    assert held.acquire()
+    held = files.claim(path)  # by a process that is about to give it free
     run(["tiny"], "demo")
-    assert held.path.exists() and not Lock(path).acquire()
-    held.release()
+    assert files.lock_beside(path).exists() and files.claim(path) is None
+    files.give_free(held)
 
 
 def test_retrain_trains_all(trained):

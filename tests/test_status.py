@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from conftest import synthetic_run
+from conftest import TINY, recordable_run
 from matplotlib import image
 
-from lib import experiments, paths, records
+from lib import experiments, library, paths, records
+from lib.experiments import Form, Scale
 from lib.figures import gallery
-from lib.running import runner
 from lib.site import status
 
 REMAKE = "`.venv/bin/python -m lib figure overview --out book/_static/overview.png`"
@@ -21,38 +21,32 @@ REMAKE = "`.venv/bin/python -m lib figure overview --out book/_static/overview.p
 
 def with_accuracy(config, accuracy: float, **provenance):
     """A synthetic run that ends at this accuracy, made on 2000-01-01 in 90 s but for what is given."""
-    run = synthetic_run(config)
+    run = recordable_run(config)
     epochs = run.epochs.assign(test_accuracy=accuracy)
     made = run.provenance | {"date": "2000-01-01", "seconds": 90.0} | provenance
     return replace(run, epochs=epochs, provenance=made)
 
 
 @pytest.fixture
-def two_forms(monkeypatch):
+def two_forms(monkeypatch, records_in):
     """An experiment of two forms and two seeds; three of its runs are recorded, of two days."""
-    base = synthetic_run().config
-    configs = {
-        f"{form}-seed{seed}": replace(base, seed=seed, nesterov=form == "b")
-        for form in "ab"
-        for seed in (0, 1)
+    scale = Scale(base=TINY, seeds=2, architectures=())
+    monkeypatch.setattr(experiments, "SCALES", dict.fromkeys(experiments.SCALES, scale))
+    forms = [Form("a", TINY, 2), Form("b", replace(TINY, nesterov=True), 2)]
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"dynamics": lambda scale: forms})
+    planned = {one.name: one for one in experiments.planned("demo")}
+    made = {
+        "a-seed0": (0.80, {}),
+        "a-seed1": (0.82, {"date": "2000-01-03", "commit": "1" * 40 + "-dirty"}),
+        "b-seed0": (0.95, {"device": "A GPU", "seconds": 10_000.0}),
     }
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {"dynamics": lambda scale: configs})
-    runs = {
-        "a-seed0": with_accuracy(configs["a-seed0"], 0.80),
-        "a-seed1": with_accuracy(configs["a-seed1"], 0.82, date="2000-01-03", commit="1" * 40 + "-dirty"),
-        "b-seed0": with_accuracy(configs["b-seed0"], 0.95, device="A GPU", seconds=10_000.0),
-    }
-
-    def recorded(experiment, scale):
-        if scale != "demo":
-            raise records.NotRecordedError(f"no run of {experiment} is recorded at scale {scale}")
-        return runs
-
-    monkeypatch.setattr(runner, "recorded", recorded)
-    return runs
+    for name, (accuracy, origin) in made.items():
+        run = with_accuracy(planned[name].config, accuracy, **origin)
+        records.write(run, library.path(planned[name]))
 
 
-def test_the_table_says_what_is_recorded_and_where_it_is_from(two_forms):
+def test_the_table_says_what_is_recorded_and_where_it_is_from(two_forms, monkeypatch):
+    monkeypatch.setattr(status.sources, "origin", lambda origin: origin["commit"][:7])
     table = status.table()
     assert list(table.index) == [(scale, "dynamics") for scale in experiments.SCALES]
     assert table.loc[("demo", "dynamics")].to_dict() == {
@@ -61,7 +55,7 @@ def test_the_table_says_what_is_recorded_and_where_it_is_from(two_forms):
         "device": "CPU, 1 thread, A GPU",
         "Python": "3",
         "torch": "2",
-        "commits": "0000000, 1111111*",
+        "made by": "2 by 0000000, 1 by 1111111",
         "training": "2.8 h",
         "scatter": "1.41 %",  # of 80 and 82 about 81: √(1 + 1); a form with one seed adds nothing
     }
@@ -70,13 +64,12 @@ def test_the_table_says_what_is_recorded_and_where_it_is_from(two_forms):
 
 
 def test_scatter_pools_forms_and_leaves_out_what_diverged(two_forms):
-    runs = dict(two_forms)
-    config = replace(runs["b-seed0"].config, seed=1)
-    runs["b-seed1"] = with_accuracy(config, 0.99)
+    forms = library.forms("demo", "dynamics")
+    other = with_accuracy(replace(TINY, nesterov=True, seed=1), 0.99)
     # (1 + 1 + 4 + 4) squared percents, with 4 runs less 2 means
-    assert 100 * status.scatter(runs) == pytest.approx(np.sqrt(10 / 2))
-    runs["b-seed1"] = replace(runs["b-seed1"], diverged_at=3)
-    assert 100 * status.scatter(runs) == pytest.approx(np.sqrt(2))
+    assert 100 * status.scatter(forms | {"b": [*forms["b"], other]}) == pytest.approx(np.sqrt(10 / 2))
+    other = replace(other, diverged_at=3)
+    assert 100 * status.scatter(forms | {"b": [*forms["b"], other]}) == pytest.approx(np.sqrt(2))
 
 
 def test_the_numbers_of_the_page_are_those_of_the_records(two_forms):
@@ -103,9 +96,9 @@ def test_a_duration_is_said_in_the_unit_that_suits_it(seconds, text):
 def test_a_chapter_says_when_and_where_it_was_executed(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BOOK", tmp_path)
     monkeypatch.setattr(paths, "BUILD", tmp_path / "_build")
-    here = {"device": "CPU", "processor": "a chip", "cores": 2, "threads": 2, "torch": "2", "python": "3"}
+    here = {"processor": "a chip", "cores": 2, "torch": "2", "python": "3"}
     for day, seconds in (("2000-01-01", 1.04), ("2000-01-02", 2.0)):
-        monkeypatch.setattr(status.machine, "describe", lambda device, day=day: here | {"date": day})
+        monkeypatch.setattr(status.machine, "describe", lambda day=day: here | {"date": day})
         status.record_chapter("small", "momentum", seconds)
         status.record_chapter("small", f"other{day}", seconds)
     table = status.chapters("small")

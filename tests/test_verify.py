@@ -9,25 +9,24 @@ from click.testing import CliRunner
 from conftest import TINY, assert_same_run, recordable_run
 
 from lib import __main__ as command_line
-from lib import experiments, records, training
-from lib.running import runner, verify
+from lib import experiments, library, records, training
+from lib.experiments import Form, Scale
+from lib.running import verify
 
 
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
-    def runs(scale):
-        return {f"sgd-seed{seed}": replace(experiments.base(scale), seed=seed) for seed in range(3)}
-
-    monkeypatch.setattr(experiments, "SCALES", {"demo": TINY, "small": replace(TINY, lr=0.2)})
+    scale = Scale(base=TINY, seeds=3, architectures=())
+    scales = {"demo": scale, "small": replace(scale, base=replace(TINY, lr=0.2))}
+    monkeypatch.setattr(experiments, "SCALES", scales)
     monkeypatch.setattr(experiments, "DEFAULT_SCALE", "demo")
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {"one": runs})
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"one": lambda s: [Form("sgd", s.base, s.seeds)]})
 
 
 def record(seed=0, scale="demo", every=1, **changes) -> Path:
-    name = f"sgd-seed{seed}"
-    config = experiments.configs("one", scale)[name]
-    path = runner.record_path("one", scale, name, config)
-    records.write(replace(recordable_run(config), **changes), path, every=every)
+    planned = experiments.planned(scale, ["one"])[seed]
+    path = library.path(planned)
+    records.write(replace(recordable_run(planned.config), **changes), path, every=every)
     return path
 
 

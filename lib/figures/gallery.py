@@ -8,8 +8,8 @@ import pandas as pd
 from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from .. import experiments, library
-from ..machinery import speeds
+from .. import experiments, library, paths
+from ..machinery import files, speeds
 from ..results import analysis, claims, costs, learning_rates, verdicts
 from ..run import Run
 from . import diagrams, plots, strips, style
@@ -38,7 +38,7 @@ def picture(name: str, scale: str) -> Picture:
         raise ValueError(f"figure={name!r} is not known; it must be one of {', '.join(FIGURES)}")
     experiments.base(scale)  # refuses an unknown scale
     figure, numbers, runs = FIGURES[name](scale)
-    command = f"`python -m lib figure {name} --scale {scale}`"  # as code: prose makes a dash of two hyphens
+    command = f"`{paths.COMMAND} figure {name} --scale {scale}`"  # as code: prose makes a dash of two hyphens
     about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
     return Picture(figure, numbers, f"{about}; {command}")
 
@@ -53,20 +53,22 @@ def show(name: str, scale: str) -> SVG:
 
 
 def save(name: str, scale: str, path: str | Path) -> Path:
-    """Writes the figure, or its numbers, to a file whose suffix says which format.
+    """Writes the figure, or its numbers, to a file whose suffix says which format; to a device as SVG.
 
     Raises ValueError on another suffix, OSError when the file cannot be written.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix or (".svg" if files.is_stream(path) else "")
+    if suffix not in SUFFIXES:
         raise ValueError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
     drawn = picture(name, scale)
-    if path.suffix == ".csv":
-        if drawn.numbers.empty:
-            raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
-        drawn.numbers.to_csv(path, index=drawn.numbers.index.names != [None])
-    else:
-        style.save(drawn.figure, path, path.suffix[1:])
+    if suffix == ".csv" and drawn.numbers.empty:
+        raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
+    with files.whole(path) as file:
+        if suffix == ".csv":
+            file.write(drawn.numbers.to_csv(index=drawn.numbers.index.names != [None]).encode())
+        else:
+            style.save(drawn.figure, file, suffix[1:])
     return path
 
 

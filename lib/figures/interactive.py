@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from .. import experiments
+from .. import experiments, paths
 from ..results import analysis, learning_rates
 from ..run import Run
 from . import style
@@ -38,7 +38,7 @@ def explorer(runs: dict[str, list[Run]], layers: Iterable[str] = LAYERS) -> HTML
     if not recorded:
         raise ValueError(
             f"no run of {', '.join(FORMS)} with its steps is among {', '.join(runs) or 'no runs'}; "
-            "`python -m lib run dynamics` makes them"
+            f"`{paths.COMMAND} run dynamics` makes them"
         )
     return _figure("explorer", {"runs": recorded}, ("charts", "norm-equation", "explorer"))
 

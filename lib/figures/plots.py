@@ -89,12 +89,14 @@ def effective_step(table: pd.DataFrame, line: str) -> Figure:
     ``line`` is the label of that value, such as ``√(2λα)``.
     """
     figure, panels = layer_panels(table)
-    top = 2 * table["predicted"].max() or None  # without weight decay there is no line
+    top = 2 * table["predicted"].max() or None
+    label = f"λ|g|/|w| (circles) and {line} (line)" if top else "λ|g|/|w|; no decay, and so no line"
     for axes, (layer, rows), colour in panels:
         axes.scatter(rows["epoch"], rows["ratio"], edgecolor=colour, label="λ|g|/|w|", **CIRCLES)
-        axes.plot(rows["epoch"], rows["predicted"], label=line, **THEORY)
+        if top:
+            axes.plot(rows["epoch"], rows["predicted"], label=line, **THEORY)
         axes.set(title=layer, ylim=(0, top))
-    figure.supylabel(f"λ|g|/|w| (circles) and {line} (line)")
+    figure.supylabel(label)
     return figure
 
 

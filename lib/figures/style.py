@@ -113,12 +113,17 @@ def label_styles(labels: Iterable[str]) -> dict[str, dict[str, object]]:
     return {label: dict(style) for label, style in zip(labels, _OTHERS, strict=False)}
 
 
+def _book_style():
+    """The book's settings upon matplotlib's own: those of the reader's matplotlibrc change no figure."""
+    return plt.style.context(["default", STYLE])
+
+
 def styled(draw):
     """Draws in the book's style, and leaves it to the caller to show the figure."""
 
     @wraps(draw)
     def styled(*args, **kwargs) -> Figure:
-        with plt.rc_context(STYLE):
+        with _book_style():
             figure = draw(*args, **kwargs)
         plt.close(figure)  # else pyplot would show it a second time
         return figure
@@ -130,7 +135,7 @@ def save(figure: Figure, file: str | os.PathLike | BinaryIO, format: str) -> Non
     """Writes a figure in the book's style as ``svg``, ``pdf`` or ``png``; the same figure gives the same bytes."""
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     dpi = STYLE["savefig.dpi"] if format == "png" else VECTOR_DPI
-    with plt.rc_context(STYLE):
+    with _book_style():
         figure.savefig(file, format=format, dpi=dpi, metadata=undated.get(format))
 
 

@@ -1,11 +1,14 @@
 """The machine at work: what it is, and how its memory is used."""
 
 import ctypes
+import io
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,19 +40,61 @@ def of_training(device) -> dict[str, str | int]:
 
 def provenance(device) -> dict[str, str | int]:
     """The same with the commit of the code, for the record of a run that starts now."""
-    describe_commit = ["git", "describe", "--always", "--abbrev=40", "--dirty"]
-    git = subprocess.run(describe_commit, cwd=paths.ROOT, capture_output=True, text=True)
-    commit = git.stdout.strip() if git.returncode == 0 else "not in a git checkout"
-    return of_training(device) | {"commit": commit}
+    return of_training(device) | {"commit": _commit()}
+
+
+def _commit() -> str:
+    """The commit of the checkout, with ``-dirty`` where something is changed; else ``unknown``.
+
+    It is unknown where there is no git, where git does not trust the checkout, another user's perhaps,
+    and where the code is no checkout: unpacked or installed, and in somebody else's repository perhaps.
+    """
+    if not _in_own_repository():
+        return "unknown"
+    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty") or "unknown"
+
+
+def _in_own_repository() -> bool:
+    this = Path("lib", "machinery", "machine.py").as_posix()
+    # tracked under that very name, from the top of the repository that git finds: then it is our own
+    return paths.CHECKOUT and _git("ls-files", "--full-name", "--", this) == this
+
+
+@cache
+def has_commit(commit: str) -> bool | None:
+    """Whether a commit is one of those that led to the code that is here; None where git cannot tell."""
+    if not _in_own_repository() or _git("rev-parse", "--is-shallow-repository") == "true":
+        return None
+    return _git("merge-base", commit, "HEAD") == commit
+
+
+def _git(*arguments: str) -> str:
+    """What git prints of the checkout, in one line; nothing where it fails or is not there."""
+    # set by git for its own hooks, these would lead to another repository
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE")
+    environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=paths.ROOT, env=environment, capture_output=True, encoding="utf-8"
+        )
+    except OSError:  # no git, or one that does not start
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def check_precision(precision: str, device, warn: Callable[[str], None]) -> None:
     """Says through ``warn`` when a device computes bf16 without units for it, and so slowly.
 
-    Raises ValueError when the device has no bfloat16 at all.
+    Raises ValueError when the device has no bfloat16 at all, and when torch makes its tensors in another
+    precision than fp32, in which weights, gradients and optimiser are.
     """
     import torch
 
+    if torch.get_default_dtype() != torch.float32:
+        raise ValueError(
+            f"torch's default dtype is {torch.get_default_dtype()}; to train it must be torch.float32: "
+            "call torch.set_default_dtype(torch.float32) before"
+        )
     if precision != "bf16" or has_bf16_units(device):
         return
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=True):
@@ -83,6 +128,13 @@ def _cpuinfo(name: str) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
+
+
+def print_what_can_be_printed() -> None:
+    """Lets output show a question mark for a character that its encoding has not, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a program that calls this one may have put another there
+            stream.reconfigure(errors="replace")
 
 
 def keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 
 from .. import paths
+from . import machine
 
 #: Modules of `lib` that a training runs through.
 TRAINING = (
@@ -32,6 +33,20 @@ def digest() -> str:
         file = paths.PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
         hashed.update(f"{module} {_bare(file.read_text(encoding='utf-8'))}\n".encode())
     return hashed.hexdigest()[:12]
+
+
+def origin(provenance: dict[str, str | int | float]) -> str:
+    """Which sources made a record, in words: today's, those of a commit, or of one that is lost.
+
+    A record from before hashes were kept has only its commit. A star marks changes that were not committed.
+    """
+    if provenance.get("sources") == digest():
+        return "today's sources"
+    commit, _, dirty = str(provenance["commit"]).partition("-")
+    if commit == "unknown" or " " in commit:
+        return "commit unknown"
+    known = machine.has_commit(commit)
+    return "commit lost" if known is False else f"commit {commit[:7]}{'*' * bool(dirty)}"
 
 
 def _bare(source: str) -> str:

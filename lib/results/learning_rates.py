@@ -11,7 +11,7 @@ from scipy.interpolate import make_smoothing_spline
 from scipy.stats import f as fisher_f
 from scipy.stats import spearmanr
 
-from .. import theory
+from .. import paths, theory
 from ..config import Config
 from ..run import Run
 
@@ -39,7 +39,9 @@ def table(runs: list[Run]) -> pd.DataFrame:
     Raises ValueError when there is no run.
     """
     if not runs:
-        raise ValueError("there is no run over learning rates; `python -m lib run sweep tuning` makes them")
+        raise ValueError(
+            f"there is no run over learning rates; `{paths.COMMAND} run sweep tuning` makes them"
+        )
     configs = [run.config for run in runs]
     names = [c.architecture for c in configs]
     return pd.DataFrame(
@@ -81,13 +83,6 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["diverged"]]
 
 
-def seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """How many seeds there are for each architecture (rows) and learning rate (columns); 0 for none."""
-    return table.pivot_table(
-        "seed", "architecture", "lr", aggfunc="count", fill_value=0, observed=True
-    ).astype(int)
-
-
 def means(table: pd.DataFrame) -> pd.DataFrame:
     """Mean ``accuracy`` over the seeds that finished, for each ``architecture`` and ``lr`` that has any."""
     return finished(table).groupby(["architecture", "lr"], observed=True)["accuracy"].mean().reset_index()
@@ -102,7 +97,7 @@ def with_enough(table: pd.DataFrame) -> pd.DataFrame:
     kept = table[table["architecture"].isin(counts.index[counts >= ENOUGH])]
     if kept.empty:
         raise ValueError(
-            f"no architecture has {ENOUGH} learning rates, only {counts.to_dict()}; `python -m lib run sweep` trains the rest"
+            f"no architecture has {ENOUGH} learning rates, only {counts.to_dict()}; `{paths.COMMAND} run sweep` trains the rest"
         )
     return kept.assign(architecture=kept["architecture"].cat.remove_unused_categories())
 
@@ -118,7 +113,7 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
         if len(rows) < ENOUGH:
             raise ValueError(
                 f"{architecture} has {len(rows)} learning rates, {rows['lr'].tolist()}; smoothing needs {ENOUGH}: "
-                "`python -m lib run sweep` trains the rest, and with_enough leaves such architectures out"
+                f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
             )
         octave = np.log2(rows["lr"].to_numpy())
         fine = np.linspace(octave[0], octave[-1], round((octave[-1] - octave[0]) * FINENESS) + 1)
@@ -144,7 +139,7 @@ def near_top(table: pd.DataFrame) -> pd.DataFrame:
         if some["lr"].nunique() < 3:
             raise ValueError(
                 f"{architecture} has the learning rates {sorted(set(some['lr']))}; a parabola needs three: "
-                "`python -m lib run sweep` trains the rest, and with_enough leaves such architectures out"
+                f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
             )
     return near
 
@@ -230,7 +225,7 @@ def at_common(table: pd.DataFrame) -> pd.DataFrame:
     if missing := set(rows["architecture"]) - set(there["architecture"]):
         raise ValueError(
             f"{', '.join(sorted(missing))}: no run at lr={COMMON:g}, by which networks are compared; "
-            "`python -m lib run sweep` makes it"
+            f"`{paths.COMMAND} run sweep` makes it"
         )
     return there.pivot_table("accuracy", "seed", "architecture", observed=True)
 
@@ -292,7 +287,7 @@ def selection(table: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     at = at_common(table).mean()
     if len(at) < 2:
         raise ValueError(
-            f"the sweep has the architectures {list(at.index)}; to rank them takes two: `python -m lib run sweep` trains the rest"
+            f"the sweep has the architectures {list(at.index)}; to rank them takes two: `{paths.COMMAND} run sweep` trains the rest"
         )
     costs = pd.DataFrame({"accuracy": at, "best": optima(table)["accuracy"]}).rename_axis("architecture")
     costs["loss"] = costs["best"] - costs["accuracy"]

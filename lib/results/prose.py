@@ -139,6 +139,29 @@ def sweep(scale: str) -> Numbers:
     return _rounded(found, 3) | counted
 
 
+def live(run: Run) -> str:
+    """What is found in a run that was trained just now, in Markdown."""
+    if not run.config.weight_decay:
+        return (
+            "Without weight decay nothing shrinks the norms. There is no equilibrium, and no line that the steps "
+            "could be held against: they grow shorter as the norms grow."
+        )
+    n = numbers(analysis.equilibrium([run]), 0.15)
+    return (
+        f"In epochs {analysis.window_text(run.config.epochs)}, {n['within']} of {n['layers']} layers are within "
+        f"15 % of the line. Their $R$ runs from {n['low']:.2f} to {n['high']:.2f}."
+    )
+
+
+def live_table(run: Run) -> pd.DataFrame:
+    """R of each layer of such a run, and R corrected; without weight decay, the steps themselves."""
+    if not run.config.weight_decay:
+        table = analysis.mean_step(run).to_frame("λ|g|/|w|").round(5)
+    else:
+        table = analysis.equilibrium([run])[["R", "R_corrected"]].round(3)
+    return table.rename_axis(index=None, columns="layer")
+
+
 def cost(scale: str) -> Numbers:
     """What was measured of speed, which is the same whatever the scale of the other chapters."""
     return costs.numbers(*speeds.read())

@@ -65,7 +65,7 @@ def _connected(scheduler: str):
         from distributed.comm import connect
     except ImportError:
         raise RuntimeError(
-            "--scheduler needs the package distributed; `pip install -e .[cluster]` installs it"
+            "--scheduler needs the package distributed; `pip install distributed==2026.8.0` installs it"
         ) from None
 
     async def ask():

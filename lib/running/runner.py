@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
+from filelock import BaseFileLock
+
 from .. import library, records, training
 from ..experiments import Planned
 from ..machinery import checkpoints, files
-from ..machinery.locks import Lock
 from ..run import DivergedError, Run
 from . import cluster, processes
 
@@ -91,9 +92,9 @@ def _report_recorded(one: Planned, report: Callable[[str], None]) -> None:
     path = library.path(one)
     run = library.read(path)  # a damaged record is an error, not a run that is done
     _checkpoint(one).unlink(missing_ok=True)  # of a process that was killed between the record and this
-    lock = Lock(path)
-    if lock.path.exists() and lock.acquire():  # likewise; one that is held stays
-        lock.release()
+    # likewise; one that is held stays
+    if files.lock_beside(path).exists() and (lock := files.claim(path)):
+        files.give_free(lock)
     note = "" if run.diverged_at is None else f", diverged at step {run.diverged_at}"
     report(f"{one.title}: recorded already{note}")
 
@@ -103,21 +104,21 @@ class _Claims:
 
     def __init__(self, todo: dict[str, Planned], retrain: bool, report: Callable[[str], None]):
         self.todo, self.retrain, self.report = todo, retrain, report
-        self.held: dict[str, Lock] = {}
+        self.held: dict[str, BaseFileLock] = {}
         self.elsewhere: dict[str, Planned] = {}  # those that another process trains
 
     def given_out(self) -> Iterator[Planned]:
         """Each run that nobody else trains or has recorded meanwhile; it is claimed when it is given out."""
         for title, one in self.todo.items():
             path = library.path(one)
-            lock = Lock(path)
-            if not lock.acquire():
+            lock = files.claim(path)
+            if lock is None:
                 self.elsewhere[title] = one
                 continue
             self.held[title] = lock
             if path.exists() and not self.retrain:
                 _report_recorded(one, self.report)
-                self.held.pop(title).release()
+                files.give_free(self.held.pop(title))
             else:
                 files.remove_leftovers(path)
                 yield one
@@ -127,7 +128,7 @@ class _Claims:
         one, seconds = self.todo[title], run.provenance["seconds"]
         records.write(run, library.path(one), every=one.every)
         _checkpoint(one).unlink(missing_ok=True)
-        self.held.pop(title).release()
+        files.give_free(self.held.pop(title))
         if run.diverged_at is None:
             self.report(f"{title}: test accuracy {run.test_accuracy:.2%}, {seconds:.0f} s")
         else:
@@ -136,4 +137,4 @@ class _Claims:
     def close(self) -> None:
         """Gives free what is not recorded."""
         while self.held:
-            self.held.popitem()[1].release()
+            files.give_free(self.held.popitem()[1])

@@ -10,8 +10,7 @@ import torch
 
 from .. import experiments, library, paths, records, training
 from ..config import PRECISIONS
-from ..machinery import checkpoints
-from ..machinery.locks import Lock
+from ..machinery import checkpoints, files, sources
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
@@ -51,7 +50,7 @@ def states(scale: str | None = None) -> Iterator[State]:
 
 def _state(path: Path, planned: set[Path]) -> State:
     record = path.with_suffix("")  # if it is one of these
-    if record in planned and path in (checkpoints.path_beside(record), Lock(record).path):
+    if record in planned and path in (checkpoints.path_beside(record), files.lock_beside(record)):
         return State(path, "of a run in progress")
     if path.suffix != ".parquet":
         return State(path, "unknown: no record")
@@ -61,9 +60,10 @@ def _state(path: Path, planned: set[Path]) -> State:
         return State(path, f"refused: {str(error).removeprefix(f'{path}: ')}", bad=True)
     if path not in planned:
         return State(path, f"unknown: a good record, of no run that is planned: {run.config}")
+    made_by = sources.origin(run.provenance)
     if run.diverged_at is not None:
-        return State(path, f"good: diverged at step {run.diverged_at}")
-    return State(path, f"good: test accuracy {run.test_accuracy:.2%}")
+        return State(path, f"good: diverged at step {run.diverged_at}; {made_by}")
+    return State(path, f"good: test accuracy {run.test_accuracy:.2%}; {made_by}")
 
 
 def find(run: str, scale: str) -> Path:
@@ -78,7 +78,7 @@ def find(run: str, scale: str) -> Path:
             return library.recorded(planned) or library.path(planned)
     raise ValueError(
         f"run={run!r} is not known; it must be the path of a record, or experiment/name as in "
-        "dynamics/sgd-seed0: `python -m lib list` lists them"
+        f"dynamics/sgd-seed0: `{paths.COMMAND} list` lists them"
     )
 
 

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from . import status
 AT_ONCE = 2
 #: What execution leaves in a notebook's metadata and no reader needs; it would differ at every run.
 VOLATILE = ("papermill", "execution", "widgets")
+#: How a line begins that reports an error which no cell raised: one of a thread, of a log, of a destructor.
+AN_ERROR = re.compile(r"Traceback \(most recent call last\)|Exception |ERROR\b|CRITICAL\b|[\w.]*Error\b")
 
 
 class BookError(RuntimeError):
@@ -89,7 +92,12 @@ def _executed(chapters: list[Path], parameters: Mapping[str, object]) -> Iterato
 
 
 def notebooks(root: Path) -> list[Path]:
-    """The notebooks among the pages of a table of contents, in its order."""
+    """The notebooks among the pages of a table of contents, in its order; raises BookError when it has none."""
+    if not (root / "_toc.yml").exists():
+        raise BookError(
+            f"there are no chapters in {root}, as an installed package has none: clone the repository, and "
+            "build the book there"
+        )
     pages = [root / f"{page}.ipynb" for page in parse_toc_yaml(root / "_toc.yml")]
     return [page for page in pages if page.exists()]
 
@@ -160,7 +168,9 @@ class OwnKernel(AsyncKernelManager):
 def execute(chapter: Path, parameters: Mapping[str, object]) -> None:
     """Executes a chapter in place, in its own folder.
 
-    Raises BookError when a cell fails; the file is then as it was.
+    What the environment prints as an error output while it runs, such as that a cache cannot be written, is
+    said here and left out of the page. Raises BookError when a cell fails, or what is printed is itself
+    an error; the file is then as it was.
     """
     try:
         notebook = papermill.execute_notebook(
@@ -181,6 +191,13 @@ def execute(chapter: Path, parameters: Mapping[str, object]) -> None:
         raise BookError(f"chapter {chapter.stem} failed: {reason}") from error
     except RuntimeError as error:  # nbclient's, when the kernel dies
         raise BookError(f"chapter {chapter.stem} could not be executed: {error}") from error
+    printed = take_stderr(notebook)
+    if error := next((line for line in printed if AN_ERROR.match(line)), None):
+        raise BookError(
+            f"chapter {chapter.stem} printed an error: {error}; all of it:\n" + "\n".join(printed)
+        )
+    for line in printed:
+        tqdm.write(f"chapter {chapter.stem}: {line}", file=sys.stderr)
     tidy(notebook)
     temporary = chapter.with_name(f".{chapter.name}.tmp")
     try:
@@ -188,6 +205,18 @@ def execute(chapter: Path, parameters: Mapping[str, object]) -> None:
         os.replace(temporary, chapter)  # whole or not at all
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def take_stderr(notebook: nbformat.NotebookNode) -> list[str]:
+    """Takes what was printed on standard error out of a notebook; its lines."""
+    lines = []
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        said = [out for out in outputs if out.get("name") == "stderr"]
+        lines += [line for out in said for line in out.text.splitlines() if line.strip()]
+        if said:
+            cell.outputs = [out for out in outputs if out not in said]
+    return lines
 
 
 def tidy(notebook: nbformat.NotebookNode) -> None:
@@ -214,7 +243,9 @@ def build_site(source: Path, output: Path, builder: str = "html") -> Path:
         options = ["--builder", builder, "--path-output", folder, "-W", "-n", "--keep-going", "--all", "-q"]
         run = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
         command = [sys.executable, "-c", run, "build", source, *options]
-        result = subprocess.run(command, capture_output=True, text=True)
+        # Sphinx reads and writes more than a terminal's encoding may have
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
         if result.returncode:
             raise BookError(f"the site was not built; jupyter-book says:\n{complaints(result.stderr)}")
         site = output / builder

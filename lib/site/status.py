@@ -1,13 +1,14 @@
 """What is recorded, from where and by what; and the findings in the README, from the same records."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from .. import experiments, library, paths
-from ..machinery import files, machine
+from ..machinery import files, machine, sources
 from ..results import analysis, prose
 from ..run import Run
 
@@ -17,8 +18,7 @@ NONE = "–"
 def table() -> pd.DataFrame:
     """For each scale and experiment what is recorded, and when, where and by what it was trained.
 
-    ``commits`` are those of the training code, in the order of their first run; a star marks a working
-    tree with changes that were not committed. ``scatter`` is that of `scatter`, in percent.
+    ``made by`` counts the records of each `lib.machinery.sources.origin`. ``scatter`` is that of `scatter`, in percent.
     """
     rows = [
         {"scale": scale, "experiment": experiment} | _row(experiment, scale)
@@ -42,7 +42,9 @@ def _row(experiment: str, scale: str) -> dict[str, str]:
         "device": _listed(device(origin) for origin in origins),
         "Python": _listed(origin["python"] for origin in origins),
         "torch": _listed(origin["torch"] for origin in origins),
-        "commits": _listed(commit(origin) for origin in sorted(origins, key=lambda o: o["date"])),
+        "made by": _listed(
+            f"{count} by {made_by}" for made_by, count in Counter(map(sources.origin, origins)).items()
+        ),
         "training": duration(sum(origin["seconds"] for origin in origins)) if origins else NONE,
         "scatter": NONE if np.isnan(across) else f"{across:.2f} %",
     }
@@ -58,12 +60,6 @@ def device(provenance: dict) -> str:
         return provenance["device"]
     threads = provenance["threads"]
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def commit(provenance: dict) -> str:
-    """The commit of the training code, short, with a star when the tree had other changes."""
-    short, dirty = provenance["commit"][:7], provenance["commit"].endswith("-dirty")
-    return short + "*" * dirty if "git" not in provenance["commit"] else provenance["commit"]
 
 
 def duration(seconds: float) -> str:
