@@ -6,7 +6,7 @@ import pytest
 from conftest import LAYERS, synthetic_run
 
 from lib.config import Config
-from lib.results import analysis, prose
+from lib.results import analysis, numbers, prose
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -18,7 +18,7 @@ def test_where_equation_and_run_differ():
     layers = pd.Categorical(np.repeat(LAYERS, 3), categories=LAYERS)
     table = pd.DataFrame({"layer": layers, "epoch": [1.5, 2.5, 3.5] * 3, "R": 1.0, "R_ode": 1.0})
     table["R"] += [0.9, -0.1, 0.2, 0.9, 0.3, 0.0, 0.9, 0.5, 0.7]  # the first two epochs do not count
-    numbers = prose.equation_numbers(table, after_epoch=2)
+    numbers = numbers.equation_numbers(table, after_epoch=2)
     assert numbers == {
         "equation_difference": 0.3,
         "equation_difference_classifier": 0.7,
@@ -29,7 +29,7 @@ def test_where_equation_and_run_differ():
 
 def test_numbers_of_the_prose_leave_out_the_classifier():
     table = pd.DataFrame({"R": R, "R_corrected": R + 0.15})
-    assert prose.numbers(table, tolerance=0.15) == {
+    assert numbers.of_equilibrium(table, tolerance=0.15) == {
         "layers": 2,
         "classifier": 2.0,
         "low": 0.8,
@@ -52,7 +52,7 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
         weight_norm_sq=np.where(peak, 9.0, s["weight_norm_sq"]),
         weight_dot_grad=dot * np.sqrt(s["grad_norm_sq"] * np.where(peak, 9.0, s["weight_norm_sq"])),
     )
-    numbers = prose.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
+    numbers = numbers.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
     assert numbers == pytest.approx(
         {
             "cosine_convolutions": 2e-4,
@@ -66,7 +66,7 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
 
 
 def test_relaxation_is_of_the_peak():
-    assert prose.relaxation_numbers(synthetic_run(POST)) == {
+    assert numbers.relaxation_numbers(synthetic_run(POST)) == {
         "lr": 0.4,
         "relaxation": 125.0,  # 0.1/(4 · 0.4 · 5e-4)
         "relaxation_epochs": 25.0,
@@ -86,10 +86,10 @@ def test_quotient_of_two_batch_sizes():
         for c, norm_sq in ((POST, 1.0), (quarter, 4.0), (quarter, 16.0))
     ]
     # λ is a quarter and |g| twice or four times as large: the step is a half, or as long
-    numbers = prose.quotient_numbers(runs[:1], runs[1:2])
+    numbers = numbers.quotient_numbers(runs[:1], runs[1:2])
     assert numbers["quotient_low"] == numbers["quotient_high"] == pytest.approx(2.0)
     assert numbers["within"] == numbers["whole_layers"] == 2
-    numbers = prose.quotient_numbers(runs[:1], runs[2:])
+    numbers = numbers.quotient_numbers(runs[:1], runs[2:])
     assert numbers["quotient_high_rest"] == pytest.approx(1.0) and numbers["within"] == 0
 
 
@@ -99,7 +99,7 @@ def test_lars_beside_sgd():
     lars = with_columns(
         replace(POST, optimizer="lars"), update_norm_sq=1.0 * (1 + steps), weight_norm_sq=1.0 * (1 + steps)
     )
-    numbers = prose.beside_numbers(sgd, lars)
+    numbers = numbers.beside_numbers(sgd, lars)
     assert numbers["turn_low"] == numbers["turn_high"] == pytest.approx(2.0)
     assert numbers["growth_low"] == numbers["growth_high"] == steps.max() + 1
     lr = POST.lr_schedule((np.arange(120) + 0.5) / 5)
@@ -113,7 +113,7 @@ def test_correlation_is_averaged_over_all_but_the_ends():
     kappa = s["layer"].map({"prep": -0.3, "layer1": 0.1, "classifier": 0.9}).astype(float)
     inside = s["epoch"].between(2, 22)
     table = analysis.dynamics(replace(run, steps=s.assign(grad_dot_average=np.where(inside, kappa, 1.0))))
-    assert prose.correlation_numbers(table) == {"kappa_low": -0.3, "kappa_high": 0.1, "kappa_worst": "prep"}
+    assert numbers.correlation_numbers(table) == {"kappa_low": -0.3, "kappa_high": 0.1, "kappa_worst": "prep"}
 
 
 def test_an_unknown_chapter_is_named():

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments, library
+from . import claims
 from .claims import CLAIMS, Claim
 from .rule import Bound, Verdict, decide
 from .statistics import Seeds
@@ -61,9 +62,9 @@ def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
     return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
 
 
-def judged(claims: Iterable[Claim], recorded: Seeds) -> list[tuple[Claim, Verdict | None]]:
-    """Each claim with its verdict."""
-    return [(claim, judge(claim, recorded)) for claim in claims]
+def judged(some: Iterable[Claim], recorded: Seeds) -> list[tuple[Claim, Verdict | None]]:
+    """Each of some claims with its verdict."""
+    return [(claim, judge(claim, recorded)) for claim in some]
 
 
 def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
@@ -79,6 +80,11 @@ def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
         for claim, found in judged
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="claim")
+
+
+def of_chapter(chapter: str, scale: str) -> pd.DataFrame:
+    """The `table` of a chapter's claims, from the records of a scale."""
+    return table(judged(claims.of_chapter(chapter), recorded(scale)))
 
 
 def side_by_side() -> pd.DataFrame:
