@@ -119,7 +119,7 @@ def _correlation(scale: str) -> Drawn:
 def _lag(scale: str, form: str) -> Drawn:
     run, *others = analysis.with_steps(library.runs(scale, f"dynamics/{form}"))
     table = analysis.ratio_by_epoch(run, others)
-    return plots.ratio_by_epoch(table), table, [run, *others]
+    return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
 
 
 def _rotation(scale: str, *names: str) -> Drawn:

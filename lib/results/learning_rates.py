@@ -180,7 +180,7 @@ def _tops(octave: np.ndarray, accuracy: np.ndarray) -> tuple[np.ndarray, np.ndar
     inside = (vertex >= x.min()) & (vertex <= x.max())
     # a parabola without a vertex here is highest at one end
     end = np.where(slope + curvature * (x.min() + x.max()) > 0, x.max(), x.min())
-    best = np.where(inside, vertex, end)
+    best = np.where(np.isnan(slope), np.nan, np.where(inside, vertex, end))
     return best + middle, constant + slope * best + curvature * best**2, inside
 
 

@@ -11,6 +11,8 @@ from ..run import Run
 from . import analysis, learning_rates, rule
 
 Numbers = dict[str, float | int | str]
+#: What stands where there is no number.
+NONE = "–"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -124,7 +126,7 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
     """How well the norm equation and the closed form give R, from a `ratio_by_epoch` table, rounded.
 
     ``equation_difference`` is the greatest |R − R_ode| of a convolution after that epoch,
-    ``equation_difference_classifier`` the classifier's, and ``others_difference`` that of R_others;
+    ``equation_difference_classifier`` the classifier's, and ``others_difference`` that of R_others, in ``others_layer`` and ``others_epoch``;
     ``end_…`` are the means over convolutions in the last epoch, and ``late_…`` those in the epoch seven
     before it.
     """
@@ -145,7 +147,12 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
             f"{name}_others": row["R_others"],
             f"{name}_closed": row["R_end"],
         }
-    return rounded(out) | {"late_epoch": int(means.index[-7]), "end_epoch": int(means.index[-1])}
+    found = rounded(out) | {"late_epoch": int(means.index[-7]), "end_epoch": int(means.index[-1])}
+    distance = (deep["R"] - deep["R_others"]).abs()[deep["epoch"] > after_epoch]
+    if distance.isna().all():  # a single seed has no others
+        return found | {"others_epoch": NONE, "others_layer": NONE}
+    worst = deep.loc[distance.idxmax()]
+    return found | {"others_epoch": int(worst["epoch"]), "others_layer": str(worst["layer"])}
 
 
 def rotation_numbers(name: str, runs: list[Run]) -> Numbers:
