@@ -227,12 +227,15 @@ def reproduce(run, scale):
 @ScaleOption
 def claims(scale):
     """Prints the claims and the verdicts that the records give."""
-    from .results import claims
+    from .results import verdicts
+    from .results.claims import CLAIMS
 
-    for claim, row in claims.table(claims.recorded(scale)).iterrows():
-        click.echo(f"{row['verdict']}: {claim}")
-        click.echo(f"  {row['what is looked at']}")
-        click.echo(f"  observed {row['observed']}, tolerance {row['tolerance']}")
+    click.echo(f"scale {scale}: {verdicts.about(scale)}")
+    for claim, found in verdicts.judged(CLAIMS, verdicts.recorded(scale)):
+        click.echo(f"{verdicts.brief(found)}\n  {claim.origin}: {claim.sentence}")
+        click.echo(f"  {claim.looked_at}; bound {claim.bound_text}")
+        if found:
+            click.echo(f"  {found.reason}")
 
 
 @cli.command()

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
+from scipy.special import erfcx
 
 from lib import theory
 from lib.config import Config
-from lib.results import analysis, prose
+from lib.results import analysis, numbers
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 FORMS = [replace(POST, momentum=0.0, lr=4.0), POST, replace(POST, nesterov=True)]
@@ -110,6 +111,7 @@ def test_a_run_that_obeys_the_norm_equation(config):
         )
         steps.loc[rows, "weight_norm_sq"] = norm_sq.astype(np.float32)
         steps.loc[rows, "grad_norm_sq"] = (c_sq / norm_sq).astype(np.float32)
+    steps["grad_dot_average"] = np.float32(0)
     table = analysis.with_norm_equation(run)
     np.testing.assert_allclose(table["norm_sq_ode"], table["weight_norm_sq"], rtol=1e-5)
     by_epoch = analysis.ratio_by_epoch(run)
@@ -117,9 +119,9 @@ def test_a_run_that_obeys_the_norm_equation(config):
     assert by_epoch["layer"].tolist() == np.repeat(LAYERS, 24).tolist()
     np.testing.assert_allclose(by_epoch["R"], by_epoch["R_ode"], rtol=1e-4)
     assert (by_epoch["R"].to_numpy()[23::24] < 0.9).all()
-    numbers = prose.equation_numbers(by_epoch)
-    assert numbers["equation_difference"] == pytest.approx(0, abs=1e-3)
-    assert numbers["end_measured"] == pytest.approx(by_epoch["R"].to_numpy()[[23, 47]].mean(), abs=1e-4)
+    found = numbers.equation_numbers(by_epoch)
+    assert found["equation_difference"] == pytest.approx(0, abs=1e-3)
+    assert found["end_measured"] == pytest.approx(by_epoch["R"].to_numpy()[[23, 47]].mean(), abs=1e-4)
 
 
 def test_R_of_an_epoch_is_that_of_its_steps():
@@ -143,18 +145,61 @@ def test_further_from_the_line():
     assert analysis.further_from_line(reference, reference) == 0
 
 
+def test_gradients_that_repeat_each_other_force_the_norm_more():
+    """With an overlap o in every step, c² counts 1+2ρo times."""
+    run = synthetic_run(POST, steps_per_epoch=40)
+    run = replace(
+        run, steps=run.steps.assign(grad_norm_sq=1.0, weight_norm_sq=1.0, grad_dot_average=0.1 * 0.5)
+    )
+    forced = theory.norm_ode(
+        1.0, np.full(24 * 40, 1 + 2 * 0.9 * 0.5), lr=run.steps["lr"][::3], weight_decay=5e-4, momentum=0.9
+    )
+    found = analysis.with_norm_equation(run)
+    np.testing.assert_allclose(found.loc[found["layer"] == "prep", "norm_sq_ode"], forced, rtol=1e-5)
+    plain = analysis.with_norm_equation(run, correlated=False)["norm_sq_ode"]
+    assert (plain[3:] < found["norm_sq_ode"][3:]).all()
+    assert analysis.equation_error(run, correlated=False) != analysis.equation_error(run, correlated=True)
+
+
+def test_other_runs_drive_the_equation_by_their_mean():
+    run, a, b = (synthetic_run(replace(POST, seed=seed)) for seed in range(3))
+    found = analysis.with_norm_equation(run, [a, b])
+    products = [r.steps["grad_norm_sq"] * r.steps["weight_norm_sq"] for r in (a, b)]
+    np.testing.assert_allclose(found["c_sq"], (products[0] + products[1]) / 2, rtol=1e-6)
+    overlaps = [10 * r.steps["grad_dot_average"] * r.steps["weight_norm_sq"] for r in (a, b)]
+    np.testing.assert_allclose(found["overlap"], sum(overlaps) / sum(products), rtol=1e-5)
+    first = found["norm_sq_ode"].to_numpy()[: len(LAYERS)]
+    np.testing.assert_allclose(first, run.steps["weight_norm_sq"][: len(LAYERS)], rtol=1e-6)  # its own start
+    assert analysis.ratio_by_epoch(run)["R_others"].isna().all()
+    assert [(r, *others) for r, others in analysis.each_and_the_others([run, a, b])] == [
+        (run, a, b),
+        (a, run, b),
+        (b, run, a),
+    ]
+
+
+def test_the_end_is_the_closed_forms():
+    """At the middle of the last epoch but s = τ/τ*, τ* = √(T(1−ρ)/(2αλ)); before the peak there is none."""
+    table = analysis.ratio_by_epoch(synthetic_run(POST, steps_per_epoch=40))
+    table = table[table["layer"] == "prep"].set_index("epoch")["R_end"]
+    assert table[:5].isna().all() and table[5.5:].notna().all()
+    s = 2.5 * 40 / np.sqrt(19 * 40 * 0.1 / (2 * 5e-4 * 0.4))
+    assert table[21.5] == pytest.approx((1 + np.sqrt(np.pi) / 2 * erfcx(s) / s) ** -0.5)
+
+
 @pytest.mark.parametrize("config", FORMS)
-def test_turn_compares_updates_with_the_rotation(config):
+def test_rotations_compare_updates_with_the_angle(config):
     def turning(seed, factors):
         run = synthetic_run(replace(config, seed=seed))
         s = run.steps.astype({"lr": float})
         settings = dict(weight_decay=config.weight_decay, momentum=config.momentum, nesterov=config.nesterov)
         angle = theory.rotation(lr=s.lr, **settings) * s["layer"].map(factors).astype(float)
-        return replace(run, steps=run.steps.assign(update_norm_sq=angle**2 * s.weight_norm_sq))
+        uncorrelated = run.steps.assign(grad_dot_average=0.0)
+        return replace(run, steps=uncorrelated.assign(update_norm_sq=angle**2 * s.weight_norm_sq))
 
-    runs = [turning(seed, (1 + 0.1 * seed) * R) for seed in (0, 2)]
-    expected = {"turn_low": 1.1 * 0.8, "turn_high": 1.1 * 1.1}  # not the classifier's 2.0
-    assert analysis.turn(runs) == pytest.approx(expected, abs=1e-4)
+    found = analysis.rotations([turning(seed, (1 + 0.1 * seed) * R) for seed in (0, 2)])
+    for column, factor in {"R": 1.1, "low": 1.0, "high": 1.2}.items():
+        np.testing.assert_allclose(found[column], factor * R, rtol=1e-4)
 
 
 def test_peaks_are_where_the_norm_is_greatest():
@@ -185,7 +230,7 @@ def test_tables_are_made_not_changed():
     before = run.steps.copy(deep=True)
     for make in (analysis.dynamics, analysis.with_norm_equation, analysis.ratio_by_epoch):
         make(run)
-    analysis.equilibrium([run]), analysis.turn([run])
+    analysis.equilibrium([run]), analysis.rotations([run])
     pd.testing.assert_frame_equal(run.steps, before)
 
 
@@ -194,9 +239,9 @@ def test_numbers_by_form_are_those_of_its_table():
         f: analysis.equilibrium([off_the_line(c)])
         for f, c in zip(("sgd", "heavy-ball"), FORMS[:2], strict=True)
     }
-    numbers = prose.form_numbers(tables, 0.15)
-    assert numbers["sgd_high"] == pytest.approx(1.1, rel=1e-3) and numbers["heavy-ball_within"] == 1
-    assert numbers["sgd_classifier"] == prose.numbers(tables["sgd"], 0.15)["classifier"]
+    found = numbers.form_numbers(tables, 0.15)
+    assert found["sgd_high"] == pytest.approx(1.1, rel=1e-3) and found["heavy-ball_within"] == 1
+    assert found["sgd_classifier"] == numbers.of_equilibrium(tables["sgd"], 0.15)["classifier"]
 
 
 def noise_run(seed, mean_sq, variance):
@@ -239,4 +284,4 @@ def test_runs_without_steps_are_left_out():
     both, one = [run, bare], [run]
     assert analysis.with_steps(both) == one
     pd.testing.assert_frame_equal(analysis.equilibrium(both), analysis.equilibrium(one))
-    assert analysis.turn(both) == analysis.turn(one)
+    pd.testing.assert_frame_equal(analysis.rotations(both), analysis.rotations(one))

@@ -127,6 +127,8 @@ def dynamics_table(factor=1.0) -> pd.DataFrame:
             "correlation": factor * (0.3 * np.sin(50 * t) + 0.2),
             "R": factor * (1 + 0.2 * i * np.cos(6 * t)),
             "R_ode": 1 + 0.2 * i * np.cos(6 * t),
+            "R_others": 1.1 + 0.2 * i * np.cos(6 * t),
+            "R_end": np.where(t > 0.3, 1.2 - t, np.nan),
         }
     )
 

@@ -76,11 +76,10 @@ def test_runs_that_diverged_are_marked_and_left_out_of_all_that_is_made_of_accur
         found = getattr(learning_rates, make)(table)
         pd.testing.assert_frame_equal(found, getattr(learning_rates, make)(rest))
         assert not found.isna().any(axis=None)
-    assert learning_rates.optima(table).loc["Extra:L2", "runs"] == 10
-    costs, _ = learning_rates.selection(table, lr=0.8)
+    # of 0.05 to 0.8, the best of which is the last, three are near the top
+    assert learning_rates.optima(table).loc["Extra:L2", "runs"] == 2 * 3
+    costs, _ = learning_rates.selection(table)
     np.testing.assert_allclose(costs["best"], [height for _, height in TOPS.values()])
-    with pytest.raises(ValueError, match="lr=1.6 is outside the learning rates of Extra:L2, 0.05 to 0.8"):
-        learning_rates.selection(table, lr=1.6)
     assert learning_rates.with_enough(table)["diverged"].sum() == 4  # to be drawn
     few = learning_rates.table(diverging(runs_of(parabola), "Extra:L2", 0.4))
     assert "Extra:L2" not in set(learning_rates.with_enough(few)["architecture"])
@@ -102,13 +101,6 @@ def test_no_run_is_an_error_that_says_what_to_do():
         learning_rates.table([])
 
 
-def test_what_a_stopped_sweep_has_is_counted():
-    table = without(table_of(parabola), "backbone", seed=1)
-    seeds = learning_rates.seeds(without(table, "Extra:L2", LRS[:1]))
-    assert seeds.index.tolist() == list(TOPS) and seeds.columns.tolist() == LRS
-    assert seeds.to_numpy().tolist() == [[2] * 7, [1] * 7, [0, *[2] * 6]]
-
-
 def test_means_are_over_the_seeds_there_are():
     table = table_of(lambda architecture, octave, seed: 0.5 + 0.1 * seed, seeds=(0, 1, 2))
     means = learning_rates.means(without(table, "backbone", seed=2)).set_index("architecture")["accuracy"]
@@ -125,7 +117,11 @@ def test_the_best_learning_rate_of_a_parabola_is_its_vertex(missing):
     np.testing.assert_allclose(np.log2(optima["lr"] / 0.4), octaves, atol=1e-9)
     np.testing.assert_allclose(optima["accuracy"], heights, atol=1e-12)
     assert optima["inside"].all()
-    assert optima["runs"].sum() == len(table)
+    # two octaves about the best rate of the grid: 0.2 or 0.4, 0.4 and 0.8
+    assert optima["runs"].sum() == len(learning_rates.near_top(table)) < len(table)
+    np.testing.assert_allclose(
+        optima[["low", "high"]].mul(1 / optima["lr"], axis=0), 1
+    )  # seeds do not scatter
     assert learning_rates.spread_octaves(optima) == pytest.approx(1.5)
 
 
@@ -136,9 +132,10 @@ def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
         return parabola(architecture, octave) + (1 - 2 * seed) * noise[round(octave) + 3]
 
     expected = learning_rates.optima(table_of(parabola))
-    pd.testing.assert_frame_equal(learning_rates.optima(table_of(noisy)), expected)
+    columns = ["lr", "accuracy", "inside", "runs"]
+    pd.testing.assert_frame_equal(learning_rates.optima(table_of(noisy))[columns], expected[columns])
     one = learning_rates.optima(table_of(noisy, seeds=(0,)))
-    assert (np.log2(one["lr"] / expected["lr"]).abs() > 0.01).all()
+    assert (np.log2(one["lr"] / expected["lr"]).abs() > 0.001).all()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +151,7 @@ def test_a_best_learning_rate_at_an_end_of_the_range_is_only_a_bound(accuracy, b
     table = table_of(lambda architecture, octave, seed: accuracy(octave))
     optima = learning_rates.optima(table)
     np.testing.assert_allclose(optima["lr"], best)
-    np.testing.assert_allclose(optima["accuracy"], accuracy(np.log2(best / 0.4)))
+    np.testing.assert_allclose(optima["accuracy"], accuracy(np.log2(best / 0.4)), atol=1e-12)
     assert not optima["inside"].any()
 
 
@@ -198,37 +195,112 @@ def test_fewer_learning_rates_than_a_curve_needs():
         learning_rates.with_enough(table[table["architecture"] == "backbone"])
 
 
+def bent(architecture, octave, seed=0):
+    """A parabola near its top, as it is at 0.4, and far from one further out."""
+    vertex, _ = TOPS[architecture]
+    return parabola(architecture, octave) - 0.1 * max(abs(octave - vertex) - 2.6, 0)
+
+
+def test_what_is_far_from_the_top_does_not_move_it():
+    expected = learning_rates.optima(table_of(parabola))
+    columns = ["lr", "accuracy", "inside", "runs"]
+    pd.testing.assert_frame_equal(learning_rates.optima(table_of(bent))[columns], expected[columns])
+
+
+def scattered(of, seed) -> pd.DataFrame:
+    """A sweep of one network with three seeds, whose accuracies scatter about a curve."""
+    lr = np.repeat(LRS, 3)
+    accuracy = [of("backbone", octave) for octave in np.log2(lr / 0.4)]
+    accuracy += np.random.default_rng(seed).normal(0, 0.0005, len(lr))
+    architecture = pd.Categorical(["backbone"] * len(lr))
+    return pd.DataFrame(
+        {
+            "architecture": architecture,
+            "lr": lr,
+            "seed": [0, 1, 2] * 7,
+            "accuracy": accuracy,
+            "diverged": False,
+        }
+    )
+
+
+def test_a_test_of_fit_rejects_what_is_no_parabola():
+    assert learning_rates.lack_of_fit(scattered(bent, 0))["backbone"] < 0.001
+    none = learning_rates.lack_of_fit(table_of(parabola, seeds=(0,)))  # one seed does not scatter
+    assert none.isna().all()
+
+
+def test_a_test_of_fit_is_wrong_as_often_as_it_says():
+    found = [learning_rates.lack_of_fit(scattered(parabola, i))["backbone"] for i in range(200)]
+    assert 2 <= (np.array(found) < 0.05).sum() <= 20  # 10 ± 3 of 200 are expected
+
+
+def test_the_interval_of_an_optimum_holds_it_nine_times_in_ten():
+    inside = []
+    for i in range(100):
+        optimum = learning_rates.optima(scattered(parabola, i)).loc["backbone"]
+        inside.append(optimum["low"] <= 0.4 * 2**0.25 <= optimum["high"])
+    assert 80 <= sum(inside) <= 98  # 90 ± 3 of 100 are expected
+
+
+def test_a_single_seed_has_no_interval():
+    assert learning_rates.optima(table_of(parabola, seeds=(0,)))[["low", "high"]].isna().all(axis=None)
+
+
+def test_each_seed_by_itself():
+    """A seed whose rates are all four times as high."""
+
+    def moved(architecture, octave, seed):
+        return parabola(architecture, octave - 0.5 * seed)
+
+    found = np.log2(learning_rates.optima_by_seed(table_of(moved, architectures=["backbone"]), "lr") / 0.4)
+    np.testing.assert_allclose(found["backbone"], [0.25, 0.75])
+    loss = learning_rates.optima_by_seed(table_of(moved, architectures=["backbone"]), "loss")
+    np.testing.assert_allclose(loss["backbone"], [0.004 * 0.25**2, 0.004 * 0.75**2], atol=1e-12)
+
+
 def test_the_cost_of_one_learning_rate_for_all():
-    costs, correlation = learning_rates.selection(table_of(parabola), lr=0.4)
+    costs, correlation = learning_rates.selection(table_of(parabola))
     octaves, heights = (np.array(x) for x in zip(*TOPS.values(), strict=True))
     assert costs.index.tolist() == list(TOPS)
     np.testing.assert_allclose(costs["best"], heights)
     np.testing.assert_allclose(costs["loss"], 0.004 * octaves**2, atol=1e-12)
     np.testing.assert_allclose(costs["accuracy"], heights - 0.004 * octaves**2)
     assert correlation == pytest.approx(1)
-    # at 3.2 the backbone, though worst at its best, beats the network whose best is far below
-    costs, correlation = learning_rates.selection(table_of(parabola), lr=3.2)
-    assert costs["accuracy"].rank().tolist() == [2.0, 1.0, 3.0]
-    assert correlation == pytest.approx(0.5)  # 1 − 6·(1 + 0 + 1)/(3·8)
+    assert learning_rates.rank_correlations(table_of(parabola)).tolist() == pytest.approx([1, 1])
 
 
 def test_two_networks_that_change_places():
-    table = table_of(parabola, architectures=["Residual:L1+L3", "Extra:L2"])
-    assert learning_rates.selection(table, lr=0.4)[1] == pytest.approx(1)
-    assert learning_rates.selection(table, lr=3.2)[1] == pytest.approx(-1)
+    """At 0.4 the one with its top there is better, at its best the other."""
+    tops = {"backbone": (0, 0.9), "Extra:L2": (1.5, 0.905)}
+
+    def changing(architecture, octave, seed):
+        vertex, height = tops[architecture]
+        return height - 0.004 * (octave - vertex) ** 2
+
+    table = table_of(changing, architectures=tuple(tops))
+    assert learning_rates.selection(table)[1] == pytest.approx(-1)
 
 
-def test_one_learning_rate_for_all_must_be_in_the_range_of_all_and_they_more_than_one():
+def test_one_learning_rate_for_all_must_be_there_and_networks_more_than_one():
     table = table_of(parabola)
-    with pytest.raises(ValueError, match="lr=0.4 is outside the learning rates of backbone, 0.8 to 3.2"):
-        learning_rates.selection(without(table, "backbone", LRS[:4]), lr=0.4)
+    with pytest.raises(ValueError, match="backbone: no run at lr=0.4, by which networks are compared"):
+        learning_rates.selection(without(table, "backbone", LRS[:4]))
     with pytest.raises(ValueError, match=r"the architectures \['backbone'\]; to rank them takes two"):
         learning_rates.selection(table[table["architecture"] == "backbone"])
+
+
+def test_relaxations_of_a_run():
+    """λ rises to its peak and falls to 0: its mean is half the peak. The post's 24 epochs have 9.3 of them."""
+    assert learning_rates.relaxations(Config()) == pytest.approx(
+        4 * 0.2 * 5e-4 / 0.1 * 24 * Config().steps_per_epoch, rel=1e-3
+    )
+    assert learning_rates.relaxations(Config()) == pytest.approx(9.3, abs=0.05)
 
 
 def test_tables_are_made_not_changed():
     table = table_of(parabola)
     before = table.copy(deep=True)
-    for make in ("seeds", "means", "with_enough", "smoothed", "optima", "selection"):
+    for make in ("means", "with_enough", "smoothed", "optima", "selection"):
         getattr(learning_rates, make)(table)
     pd.testing.assert_frame_equal(table, before)

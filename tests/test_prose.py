@@ -1,12 +1,15 @@
+import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
+from lib import experiments, paths
 from lib.config import Config
-from lib.results import analysis, prose
+from lib.results import analysis, numbers, prose
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -15,21 +18,41 @@ R = pd.Series(
 
 
 def test_where_equation_and_run_differ():
-    layers = pd.Categorical(np.repeat(LAYERS, 3), categories=LAYERS)
-    table = pd.DataFrame({"layer": layers, "epoch": [1.5, 2.5, 3.5] * 3, "R": 1.0, "R_ode": 1.0})
-    table["R"] += [0.9, -0.1, 0.2, 0.9, 0.3, 0.0, 0.9, 0.5, 0.7]  # the first two epochs do not count
-    numbers = prose.equation_numbers(table, after_epoch=2)
-    assert numbers == {
-        "equation_difference": 0.3,
-        "equation_difference_classifier": 0.7,
-        "end_measured": 1.1,
-        "end_equation": 1.0,
-    }
+    layers = pd.Categorical(np.repeat(LAYERS, 8), categories=LAYERS)
+    epochs = np.arange(8) + 0.5
+    table = pd.DataFrame({"layer": layers, "epoch": [*epochs] * 3, "R": 1.0, "R_ode": 1.0, "R_others": 1.0})
+    table["R_end"] = 0.5
+    off = np.zeros((3, 8))
+    off[:, 0] = 0.9  # the first two epochs do not count
+    off[0, 3], off[1, 4], off[2, 5], off[:2, 7] = -0.1, 0.3, 0.7, [0.2, 0.0]
+    table["R"] += off.ravel()
+    found = numbers.equation_numbers(table, after_epoch=2)
+    assert found == pytest.approx(
+        {
+            "equation_difference": 0.3,
+            "equation_difference_classifier": 0.7,
+            "others_difference": 0.3,
+            "others_epoch": 4,
+            "others_layer": "layer1",
+            "end_measured": 1.1,
+            "end_equation": 1.0,
+            "end_others": 1.0,
+            "end_closed": 0.5,
+            "late_measured": 1.0,
+            "late_equation": 1.0,
+            "late_others": 1.0,
+            "late_closed": 0.5,
+            "late_epoch": 1,
+            "end_epoch": 7,
+        }
+    )
+    alone = numbers.equation_numbers(table.assign(R_others=np.nan))
+    assert alone["others_epoch"] == numbers.NONE
 
 
 def test_numbers_of_the_prose_leave_out_the_classifier():
     table = pd.DataFrame({"R": R, "R_corrected": R + 0.15})
-    assert prose.numbers(table, tolerance=0.15) == {
+    assert numbers.of_equilibrium(table, tolerance=0.15) == {
         "layers": 2,
         "classifier": 2.0,
         "low": 0.8,
@@ -52,10 +75,14 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
         weight_norm_sq=np.where(peak, 9.0, s["weight_norm_sq"]),
         weight_dot_grad=dot * np.sqrt(s["grad_norm_sq"] * np.where(peak, 9.0, s["weight_norm_sq"])),
     )
-    numbers = prose.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
-    assert numbers == pytest.approx(
+    found = numbers.norm_numbers(analysis.dynamics(replace(run, steps=steps)))
+    jump, layer = found.pop("jump"), found.pop("jump_layer")
+    norms = steps.astype({"layer": str}).groupby("layer")["weight_norm_sq"].pct_change()
+    expected = norms[steps["layer"] != "classifier"]
+    assert jump == pytest.approx(100 * expected.max(), abs=0.1) and layer == steps["layer"][expected.idxmax()]
+    assert found == pytest.approx(
         {
-            "cosine_convolutions": 2e-4,
+            "cosine_convolutions": "2.0 × 10⁻⁴",
             "cosine_classifier": 0.5,
             "layers": 2,
             "peaks_early": 1,
@@ -66,7 +93,7 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
 
 
 def test_relaxation_is_of_the_peak():
-    assert prose.relaxation_numbers(synthetic_run(POST)) == {
+    assert numbers.relaxation_numbers(synthetic_run(POST)) == {
         "lr": 0.4,
         "relaxation": 125.0,  # 0.1/(4 · 0.4 · 5e-4)
         "relaxation_epochs": 25.0,
@@ -86,11 +113,11 @@ def test_quotient_of_two_batch_sizes():
         for c, norm_sq in ((POST, 1.0), (quarter, 4.0), (quarter, 16.0))
     ]
     # λ is a quarter and |g| twice or four times as large: the step is a half, or as long
-    numbers = prose.quotient_numbers(runs[:1], runs[1:2])
-    assert numbers["quotient_low"] == numbers["quotient_high"] == pytest.approx(2.0)
-    assert numbers["within"] == numbers["whole_layers"] == 2
-    numbers = prose.quotient_numbers(runs[:1], runs[2:])
-    assert numbers["quotient_high_rest"] == pytest.approx(1.0) and numbers["within"] == 0
+    found = numbers.quotient_numbers(runs[:1], runs[1:2])
+    assert found["quotient_low"] == found["quotient_high"] == pytest.approx(2.0)
+    assert found["within"] == found["whole_layers"] == 2
+    found = numbers.quotient_numbers(runs[:1], runs[2:])
+    assert found["quotient_high_rest"] == pytest.approx(1.0) and found["within"] == 0
 
 
 def test_lars_beside_sgd():
@@ -99,12 +126,12 @@ def test_lars_beside_sgd():
     lars = with_columns(
         replace(POST, optimizer="lars"), update_norm_sq=1.0 * (1 + steps), weight_norm_sq=1.0 * (1 + steps)
     )
-    numbers = prose.beside_numbers(sgd, lars)
-    assert numbers["turn_low"] == numbers["turn_high"] == pytest.approx(2.0)
-    assert numbers["growth_low"] == numbers["growth_high"] == steps.max() + 1
+    found = numbers.beside_numbers(sgd, lars)
+    assert found["turn_low"] == found["turn_high"] == pytest.approx(2.0)
+    assert found["growth_low"] == found["growth_high"] == steps.max() + 1
     lr = POST.lr_schedule((np.arange(120) + 0.5) / 5)
     # uncorrelated gradients: |w|² grows by λ²/(1−ρ)² a step, here ≈ 2λα/(1−ρ)
-    assert numbers["growth_expected"] == pytest.approx(np.prod(1 + 2 * lr * 5e-4 / 0.1), rel=0.01)
+    assert found["growth_expected"] == pytest.approx(np.prod(1 + 2 * lr * 5e-4 / 0.1), rel=0.01)
 
 
 def test_correlation_is_averaged_over_all_but_the_ends():
@@ -113,7 +140,84 @@ def test_correlation_is_averaged_over_all_but_the_ends():
     kappa = s["layer"].map({"prep": -0.3, "layer1": 0.1, "classifier": 0.9}).astype(float)
     inside = s["epoch"].between(2, 22)
     table = analysis.dynamics(replace(run, steps=s.assign(grad_dot_average=np.where(inside, kappa, 1.0))))
-    assert prose.correlation_numbers(table) == {"kappa_low": -0.3, "kappa_high": 0.1, "kappa_worst": "prep"}
+    assert numbers.correlation_numbers(table) == {
+        "kappa_low": "−0.30",
+        "kappa_high": "0.10",
+        "kappa_worst": "prep",
+        "kappa_small": 0,
+        "kappa_negative": 1,
+    }
+
+
+def test_differences_are_of_pairs():
+    """Seeds that are good for both: 1 % apart in each; the third has no partner."""
+
+    def runs(*accuracies):
+        made = [synthetic_run(replace(POST, seed=seed)) for seed in range(len(accuracies))]
+        return [
+            replace(r, epochs=r.epochs.assign(test_accuracy=a)) for r, a in zip(made, accuracies, strict=True)
+        ]
+
+    of_seeds = numbers.paired(runs(0.90, 0.80, 0.70), runs(0.91, 0.81))
+    assert of_seeds.tolist() == pytest.approx([-1, -1])
+    assert numbers.difference("d", of_seeds) == {"d": "−1.00", "d_seeds": 2}
+    # of −1, −1 and −2: t is 2.92, the standard error 1/3
+    three = numbers.difference("d", pd.Series([-1.0, -1.0, -2.0]))
+    assert three == {"d": "−1.33 ± 0.97", "d_seeds": 3}
+
+
+def test_the_circles_that_no_axis_holds():
+    table = pd.DataFrame(
+        {"layer": ["a"] * 4 + ["b"] * 4, "predicted": 1.0, "ratio": [1, 1, 1, 2.1, 1, 3, 3, 1]}
+    )
+    assert numbers.clipped(table) == {"clipped": 50.0, "clipped_layer": "b"}
+
+
+def test_numbers_are_written_as_in_print():
+    assert numbers.signed(-0.4712) == "−0.47" and numbers.signed(0.5, 1) == "0.5"
+    assert numbers.power(3.46e-4) == "3.5 × 10⁻⁴"
+
+
+#: What chapters say that no glued number says, and of which numbers it must be true, at the scale of the book.
+SAID = [
+    ("dynamics", "It is not zero", lambda n: n["cosine_convolutions"] != "0.0 × 10⁰"),
+    ("equilibrium", "Later the norms are on their way down", lambda n: n["R_last"] < 1 < n["R_first"]),
+    ("equilibrium", "So the deviation is no flaw", lambda n: abs(n["end_closed"] - n["end_measured"]) < 0.1),
+    (
+        "batch-size",
+        "gradients less correlated, and the formula is closer",
+        lambda n: n["quarter_high"] < n["whole_high"],
+    ),
+    (
+        "batch-size",
+        "is correlated more",
+        lambda n: n["plain_low"] > n["kappa_low"],
+    ),  # of text: "−0.4" > "−0.1"
+    ("momentum", "The circles now sit above the line", lambda n: n["heavy-ball_low"] > 1),
+    ("momentum", "With it, the\nlargest error", lambda n: n["overlap_error"] < n["plain_error"] / 4),
+    ("lars", "LARS\nturns less", lambda n: n["turn_high"] < 1),
+    ("lars", "They fall short where", lambda n: n["growth_high"] < n["growth_expected"]),
+    (
+        "lars",
+        "This is the setting in which both should do the same",
+        lambda n: abs(n["accuracy"] - n["sgd_accuracy"]) < 1,
+    ),
+    ("learning-rates", "so a bound of 0.85 asks", lambda n: n["networks"] < 6),
+    ("learning-rates", "At the low end the norms", lambda n: n["relaxations_low"] < 1),
+]
+
+
+@pytest.mark.parametrize("chapter, sentence, true", SAID)
+def test_what_a_chapter_says_is_true_of_the_records(chapter, sentence, true):
+    cells = json.loads((paths.ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert sentence in text
+    assert true(glued(chapter))
+
+
+@cache
+def glued(chapter):
+    return prose.of_chapter(chapter, experiments.DEFAULT_SCALE)
 
 
 def test_an_unknown_chapter_is_named():

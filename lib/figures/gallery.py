@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from .. import experiments, library, paths
 from ..machinery import files, speeds
-from ..results import analysis, costs, learning_rates
+from ..results import analysis, claims, costs, learning_rates, verdicts
 from ..run import Run
-from . import diagrams, plots, style
+from . import diagrams, plots, strips, style
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
 Drawn = tuple[Figure, pd.DataFrame, list[Run] | str]
@@ -116,10 +116,25 @@ def _correlation(scale: str) -> Drawn:
     return plots.gradient_correlation(table), _columns(table, "correlation"), [run]
 
 
-def _lag(scale: str) -> Drawn:
-    run = library.first(scale, "dynamics/sgd")
-    table = analysis.ratio_by_epoch(run)
-    return plots.ratio_by_epoch(table), table, [run]
+def _lag(scale: str, form: str) -> Drawn:
+    run, *others = analysis.with_steps(library.runs(scale, f"dynamics/{form}"))
+    table = analysis.ratio_by_epoch(run, others)
+    return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
+
+
+def _rotation(scale: str, *names: str) -> Drawn:
+    forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
+    tables = {form: analysis.rotations(runs) for form, runs in forms.items()}
+    figure = plots.equilibrium(tables, 0.05, "rotation")
+    return figure, pd.concat(tables, names=["form"]), _all(forms)
+
+
+def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
+    """Claims of a chapter, or all, drawn; the numbers are those of every layer."""
+    judged = verdicts.judged(claims.of_chapter(chapter), verdicts.recorded(scale))
+    numbers = {claim.name: found.layers for claim, found in judged if found}
+    table = pd.concat(numbers, names=["claim", "layer"]) if numbers else pd.DataFrame()
+    return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"
 
 
 def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:
@@ -217,13 +232,16 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "norms": _weight_norms,  # 4
     "step": lambda scale: _step(scale, "sgd", "√(2λα)"),  # 5
     "sgd-equilibrium": lambda scale: _equilibrium(scale, ("sgd",), 0.10),
-    "lag": _lag,
+    "lag": lambda scale: _lag(scale, "sgd"),
     "correlation": _correlation,  # 6
     "noise": _noise,
     "batch-sizes": _batch_sizes,
     "momentum-step": lambda scale: _step(scale, "heavy-ball", "√(2λα(1−ρ))"),  # 7
     "forms": lambda scale: _equilibrium(scale, FORMS, 0.15),
     "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, plots.correction),
+    "momentum-lag": lambda scale: _lag(scale, "heavy-ball"),
+    "rotation": lambda scale: _rotation(scale, "dynamics/heavy-ball", "dynamics/nesterov"),
+    "lars-rotation": lambda scale: _rotation(scale, "lars/lars"),
     "lars-norms": lambda scale: _side_by_side(
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),
@@ -232,4 +250,11 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "learning-rates": lambda scale: _learning_rates(scale, smooth=True),  # 8
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
     "cost": _cost,
+    "claims": lambda scale: _claims(scale, None, strips.overview),
+    "claims-dynamics": lambda scale: _claims(scale, "dynamics"),
+    "claims-equilibrium": lambda scale: _claims(scale, "equilibrium"),
+    "claims-batch-size": lambda scale: _claims(scale, "batch-size"),
+    "claims-momentum": lambda scale: _claims(scale, "momentum"),
+    "claims-lars": lambda scale: _claims(scale, "lars"),
+    "claims-learning-rates": lambda scale: _claims(scale, "learning-rates"),
 }

@@ -118,24 +118,36 @@ def gradient_correlation(table: pd.DataFrame) -> Figure:
 
 @styled
 def ratio_by_epoch(table: pd.DataFrame) -> Figure:
-    """R for each epoch and layer, and what the norm equation gives, from `analysis.ratio_by_epoch`."""
+    """R for each epoch and layer, and what the norm equation and the closed form of the end give for it.
+
+    From `analysis.ratio_by_epoch`; where it is driven by the run's own gradients alone, that is drawn.
+    """
     figure, panels = layer_panels(table)
+    top = 2.5 if table["R"].quantile(0.95) < 2.5 else 4
     for axes, (layer, rows), colour in panels:
         axes.plot(rows["epoch"], rows["R"], "o", markersize=4, color=colour, label="measured")
-        axes.plot(rows["epoch"], rows["R_ode"], label="norm equation", **THEORY)
+        axes.plot(
+            rows["epoch"], rows["R_ode"], color="0.6", linewidth=3, zorder=1, label="equation, own c(t)"
+        )
+        axes.plot(rows["epoch"], rows["R_others"], label="equation, c(t) of other seeds", **THEORY)
+        axes.plot(
+            rows["epoch"], rows["R_end"], label="closed form of the end", **THEORY | {"linestyle": "--"}
+        )
         axes.axhline(1, color="black", linewidth=0.6, linestyle=":")
-        axes.set(title=layer, ylim=(0, 2.5))
+        axes.set(title=layer, ylim=(0, top))
     figure.supylabel("R, measured over predicted")
+    legend_above(figure)
     return figure
 
 
 @styled
-def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
-    """R over the equilibrium window for each layer, mean and range over seeds, a colour for each run.
+def equilibrium(tables: dict[str, pd.DataFrame], tolerance: float, quantity: str = "R") -> Figure:
+    """R, or another ``quantity``, over the equilibrium window for each layer, a colour for each form.
 
-    ``tables`` are of `analysis.equilibrium`, by label; the band is 1 ± ``tolerance``.
+    Mean and range over seeds. ``tables`` are of `analysis.equilibrium` or `analysis.rotations`, by form; the band
+    is 1 ± ``tolerance``.
     """
-    figure, axes = _ratio_axes(tables, tolerance)
+    figure, axes = _ratio_axes(tables, tolerance, quantity)
     for x, label, table, style in _beside(tables):
         around = [table["R"] - table["low"], table["high"] - table["R"]]
         axes.errorbar(x, table["R"], yerr=around, linestyle="none", capsize=3, label=label, **style)
@@ -154,14 +166,14 @@ def correction(tables: dict[str, pd.DataFrame], tolerance: float) -> Figure:
     return figure
 
 
-def _ratio_axes(tables: dict[str, pd.DataFrame], tolerance: float):
-    """Axes with the layers along x, R along y, a line at 1 and a band of that tolerance."""
+def _ratio_axes(tables: dict[str, pd.DataFrame], tolerance: float, quantity: str = "R"):
+    """Axes with the layers along x, R or another quantity along y, a line at 1 and a band of that tolerance."""
     figure, axes = new_axes(size=(8, 3.6))
     axes.axhspan(1 - tolerance, 1 + tolerance, color="black", alpha=0.08, linewidth=0)
     axes.axhline(1, color="black", linewidth=0.8)
     layers = next(iter(tables.values())).index
     axes.set_xticks(np.arange(len(layers)), layers, rotation=30, ha="right")
-    axes.set_ylabel("R, measured over predicted")
+    axes.set_ylabel(f"{quantity}, measured over predicted")
     return figure, axes
 
 

@@ -1,6 +1,6 @@
 """Tidy tables from runs: pure functions of what was recorded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -77,38 +77,134 @@ def ratio_to_line(table: pd.DataFrame, by: list[str]) -> pd.Series:
     return np.sqrt(sums["measured"] / sums["balance"]).rename("R")
 
 
-def with_norm_equation(run: Run) -> pd.DataFrame:
-    """`dynamics` of a run, with ``norm_sq_ode``: |w|² by the norm equation (`lib.theory.norm_ode`).
+def overlap_of_steps(table: pd.DataFrame) -> pd.Series:
+    """o = g·v/|g|² of each step, v the plain sum of earlier gradients: the probes keep (1−ρ)v."""
+    return table["grad_dot_average"] / (1 - AVERAGE_DECAY) / table["grad_norm_sq"]
 
-    It starts at the run's first |w|² and is driven by the run's own c(t) = |g||w|, which does not
-    depend on the norm.
+
+def overlap(table: pd.DataFrame) -> pd.Series:
+    """o = Σ g·v / Σ |g|² of each layer over the rows; see `lib.theory.correlation_correction`."""
+    sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
+    return overlap_of_steps(sums)
+
+
+def correction(table: pd.DataFrame, run: Run) -> pd.Series:
+    """Factor on λ|g|/|w| of each layer that the overlap of gradients in the rows makes."""
+    return theory.correlation_correction(
+        overlap(table), momentum=run.config.momentum, nesterov=run.config.nesterov
+    )
+
+
+def with_norm_equation(run: Run, others: Sequence[Run] = (), correlated: bool = True) -> pd.DataFrame:
+    """`dynamics` of a run, with ``c_sq`` and ``norm_sq_ode``: |w|² by the norm equation (`lib.theory.norm_ode`).
+
+    The equation starts at the run's first |w|². It is driven by the mean c² = |g|²|w|² and the mean overlap of
+    ``others``, runs of the same form; where there are none, by the run's own, which restates that gradients are
+    orthogonal to weights and predicts nothing. Unless ``correlated``, gradients are taken for uncorrelated.
     """
-    table = dynamics(run)
-    c_sq = (table["grad_norm_sq"] * table["weight_norm_sq"]).astype(float)
+    table = dynamics(run).assign(c_sq=lambda t: (t["grad_norm_sq"] * t["weight_norm_sq"]).astype(float))
+    sources = [run] if not others else others
+    c_sq = sum((r.steps["grad_norm_sq"] * r.steps["weight_norm_sq"]).to_numpy(float) for r in sources)
+    # the forcing has c²(1+2ρo): o weighs as c² does
+    doubled = sum(
+        (overlap_of_steps(r.steps) * r.steps["grad_norm_sq"] * r.steps["weight_norm_sq"]).to_numpy(float)
+        for r in sources
+    )
+    table["c_sq"] = c_sq / len(sources)
+    table["overlap"] = doubled / c_sq if correlated else 0.0
     for _, rows in table.groupby("layer", observed=True):
-        initial = float(rows["weight_norm_sq"].iloc[0])
-        ode = theory.norm_ode(initial, c_sq[rows.index].to_numpy(), lr=rows["lr"].to_numpy(), **settings(run))
+        ode = theory.norm_ode(
+            float(rows["weight_norm_sq"].iloc[0]),
+            rows["c_sq"].to_numpy(),
+            lr=rows["lr"].to_numpy(dtype=float),
+            overlap=rows["overlap"].to_numpy(),
+            nesterov=run.config.nesterov,
+            **settings(run),
+        )
         table.loc[rows.index, "norm_sq_ode"] = ode
     return table
 
 
-def ratio_by_epoch(run: Run) -> pd.DataFrame:
-    """R for each layer and epoch: ``layer``, ``epoch`` (its middle), ``R``, and ``R_ode``.
+def ratio_by_epoch(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
+    """R for each layer and epoch: ``layer``, ``epoch`` (its middle), ``R``, ``R_ode``, ``R_others`` and ``R_end``.
 
-    ``R_ode`` is R along the solution of the norm equation; it leaves 1 only because the norm needs
-    time to follow λ and c.
+    R leaves 1 because the norm needs time to follow λ and c, and because gradients overlap. ``R_ode`` is that
+    along the solution of the norm equation, driven by the run's own gradients, and ``R_others`` by those of
+    ``others``, NaN without them; see `with_norm_equation`. ``R_end`` is `lib.theory.final_decay_ratio`: what the
+    fall of λ alone makes of it; NaN before the fall.
     """
-    table = with_norm_equation(run)
-    table["epoch"] = np.floor(table["epoch"]) + 0.5
-    # where the norm is the equation's, the gradient is c over that norm
-    equation = table.assign(
-        grad_norm_sq=table["grad_norm_sq"] * table["weight_norm_sq"] / table["norm_sq_ode"],
-        weight_norm_sq=table["norm_sq_ode"],
+    own = with_norm_equation(run)
+    columns = [_by_epoch(own), _along_equation(own).rename("R_ode")]
+    if others:
+        columns.append(_along_equation(with_norm_equation(run, others)).rename("R_others"))
+    table = pd.concat(columns, axis=1).reset_index()
+    return table.assign(
+        R_others=table.get("R_others", np.nan), R_end=lambda t: end_of_training(run, t["epoch"])
     )
-    by = ["layer", "epoch"]
-    return pd.concat(
-        [ratio_to_line(table, by), ratio_to_line(equation, by).rename("R_ode")], axis=1
-    ).reset_index()
+
+
+def _by_epoch(table: pd.DataFrame) -> pd.Series:
+    return ratio_to_line(table.assign(epoch=np.floor(table["epoch"]) + 0.5), ["layer", "epoch"])
+
+
+def _along_equation(table: pd.DataFrame) -> pd.Series:
+    """R by epoch where the norm is that of `with_norm_equation`, and so the gradient c over that norm."""
+    gradient = table["c_sq"] / table["norm_sq_ode"]
+    return _by_epoch(table.assign(grad_norm_sq=gradient, weight_norm_sq=table["norm_sq_ode"]))
+
+
+def equation_error(run: Run, correlated: bool, after_epoch: float = 2) -> float:
+    """Greatest |R − R of the norm equation, driven by the run's own c| of a convolution in an epoch after that."""
+    table = convolutions(with_norm_equation(run, correlated=correlated))
+    off = (_by_epoch(table) - _along_equation(table)).abs().reset_index(name="off")
+    return float(off.loc[off["epoch"] > after_epoch * run.config.epochs / 24, "off"].max())
+
+
+def end_of_training(run: Run, epochs: pd.Series) -> np.ndarray:
+    """R at some epochs of a run by the closed form of a linear fall of λ; NaN before the fall."""
+    c, steps = run.config, run.steps_per_epoch
+    ratio = theory.final_decay_ratio(
+        (c.epochs - epochs.to_numpy()) * steps,
+        peak_lr=c.lr,
+        decay_steps=(c.epochs - c.peak_epoch) * steps,
+        **settings(run),
+    )
+    return np.where(epochs > c.peak_epoch, ratio, np.nan)
+
+
+def each_and_the_others(runs: Iterable[Run]) -> list[tuple[Run, list[Run]]]:
+    """Each run, beside those that are left when it is taken out."""
+    runs = list(runs)
+    return [(run, runs[:i] + runs[i + 1 :]) for i, run in enumerate(runs)]
+
+
+def rotation_to_prediction(table: pd.DataFrame, run: Run) -> pd.Series:
+    """Measured |Δw|/|w| of each layer over the predicted rotation, by root mean squares.
+
+    The prediction has the overlap of the rows where it matters, for Nesterov and LARS; see
+    `lib.theory.rotation` and `lib.theory.lars_rotation`.
+    """
+    o = table["layer"].map(overlap(table)).astype(float)
+    lr = table["lr"].astype(float)
+    if run.config.optimizer == "lars":
+        # the rate that the optimiser has: that of the SGD whose equilibrium it takes
+        angle = theory.lars_rotation(
+            o, lr=theory.equilibrium_ratio(lr=lr, **settings(run)), momentum=run.config.momentum
+        )
+    else:
+        angle = theory.rotation(lr=lr, nesterov=run.config.nesterov, overlap=o, **settings(run))
+    squares = table[["layer", "update_norm_sq"]].assign(balance=angle**2 * table["weight_norm_sq"])
+    sums = squares.groupby("layer", observed=True).sum()
+    return np.sqrt(sums["update_norm_sq"] / sums["balance"]).rename("turn")
+
+
+def rotations(runs: Iterable[Run]) -> pd.DataFrame:
+    """`rotation_to_prediction` in the equilibrium window, of all layers: ``R``, ``low`` and ``high`` over runs."""
+    each = [
+        rotation_to_prediction(in_window(dynamics(run), run.config.epochs), run) for run in with_steps(runs)
+    ]
+    table = pd.concat(each, axis=1)
+    return pd.DataFrame({"R": table.mean(axis=1), "low": table.min(axis=1), "high": table.max(axis=1)})
 
 
 def equilibrium(runs: Iterable[Run]) -> pd.DataFrame:
@@ -120,13 +216,9 @@ def equilibrium(runs: Iterable[Run]) -> pd.DataFrame:
     per_run = []
     for run in with_steps(runs):
         table = in_window(dynamics(run), run.config.epochs)
-        sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
-        overlap = sums["grad_dot_average"] / (1 - AVERAGE_DECAY) / sums["grad_norm_sq"]
         R = ratio_to_line(table, ["layer"])
-        correction = theory.correlation_correction(
-            overlap, momentum=run.config.momentum, nesterov=run.config.nesterov
-        )
-        per_run.append(pd.DataFrame({"R": R, "overlap": overlap, "R_corrected": R / correction}))
+        found = {"R": R, "overlap": overlap(table), "R_corrected": R / correction(table, run)}
+        per_run.append(pd.DataFrame(found))
     over_runs = pd.concat(per_run).groupby("layer", observed=True)
     return over_runs.mean().assign(low=over_runs["R"].min(), high=over_runs["R"].max())
 
@@ -142,9 +234,9 @@ def peaks(table: pd.DataFrame) -> pd.Series:
     return table.loc[at].set_index("layer")["epoch"].rename("peak")
 
 
-def mean_step(run: Run) -> pd.Series:
-    """λ|g|/|w| of each layer over the equilibrium window, by root mean squares."""
-    table = in_window(run.steps, run.config.epochs)
+def mean_step(run: Run, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -> pd.Series:
+    """λ|g|/|w| of each layer over a window, by root mean squares."""
+    table = in_window(run.steps, run.config.epochs, window)
     squares = table.assign(step_sq=table["lr"].astype(float) ** 2 * table["grad_norm_sq"])
     sums = squares.groupby("layer", observed=True)[["step_sq", "weight_norm_sq"]].sum()
     return np.sqrt(sums["step_sq"] / sums["weight_norm_sq"]).rename("step")
@@ -203,19 +295,3 @@ def further_from_line(table: pd.DataFrame, reference: pd.DataFrame) -> int:
     """In how many convolutions |R − 1| is larger than in a reference, both `equilibrium` tables."""
     distance, nearer = ((t.drop(index=CLASSIFIER)["R"] - 1).abs() for t in (table, reference))
     return int((distance > nearer).sum())
-
-
-def turn(runs: Iterable[Run]) -> dict[str, float]:
-    """Measured over predicted |Δw|/|w| in the equilibrium window, least and greatest of all layers.
-
-    By mean squares, against `lib.theory.rotation`, over the convolutions; mean over runs, rounded.
-    """
-    per_run = []
-    for run in with_steps(runs):
-        t = convolutions(in_window(dynamics(run), run.config.epochs))
-        angle = theory.rotation(lr=t["lr"].astype(float), nesterov=run.config.nesterov, **settings(run))
-        squares = t[["layer", "update_norm_sq"]].assign(balance=angle**2 * t["weight_norm_sq"])
-        sums = squares.groupby("layer", observed=True).sum()
-        per_run.append(np.sqrt(sums["update_norm_sq"] / sums["balance"]))
-    mean = pd.concat(per_run, axis=1).mean(axis=1)
-    return {"turn_low": round(float(mean.min()), 4), "turn_high": round(float(mean.max()), 4)}

@@ -1,16 +1,18 @@
 """Accuracy against the learning rate: tables of the sweep over λ, its optima, and what they cost to miss.
 
-An optimum λ* is the vertex of a parabola in log₂ λ. Accuracies at λ* and elsewhere are read off the
-same parabola: it uses every run, so that their difference has far less noise than that of two means
-over seeds, and no best of seven noisy numbers is picked.
+An optimum λ* is the vertex of a parabola in log₂ λ, fitted to the runs within `REACH` octaves of the learning
+rate with the best mean: far from its top a curve is no parabola, and `lack_of_fit` says so. The fit uses all
+runs near the top, so that no best of seven noisy numbers is picked.
 """
 
 import numpy as np
 import pandas as pd
 from scipy.interpolate import make_smoothing_spline
+from scipy.stats import f as fisher_f
 from scipy.stats import spearmanr
 
-from .. import paths
+from .. import paths, theory
+from ..config import Config
 from ..run import Run
 
 #: Penalty on the curvature of a smoothed curve, in octaves³. It halves waves of 2π·LAM^¼ = 4 octaves
@@ -21,6 +23,11 @@ LAM = (4 / (2 * np.pi)) ** 4
 ENOUGH = 5
 #: Points in an octave of a smoothed curve.
 FINENESS = 32
+#: How far from the best mean, in octaves, a learning rate still belongs to the top of the curve.
+REACH = 2
+#: The learning rate at which the post compares networks.
+COMMON = 0.4
+RESAMPLES = 2000
 
 
 def table(runs: list[Run]) -> pd.DataFrame:
@@ -61,16 +68,19 @@ def tuned(runs: list[Run]) -> pd.DataFrame:
     )
 
 
+def best_tuned(runs: list[Run], optimiser: str) -> pd.Series:
+    """Test accuracy of each seed, a fraction, at the learning rate where an optimiser's mean is best.
+
+    A learning rate at which a seed diverged is not the best.
+    """
+    rows = table([run for run in runs if run.config.optimizer == optimiser])
+    best = tuned(runs)[optimiser].idxmax()
+    return rows[rows["lr"] == best].set_index("seed")["accuracy"]
+
+
 def finished(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the runs that did not diverge."""
     return table[~table["diverged"]]
-
-
-def seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """How many seeds there are for each architecture (rows) and learning rate (columns); 0 for none."""
-    return table.pivot_table(
-        "seed", "architecture", "lr", aggfunc="count", fill_value=0, observed=True
-    ).astype(int)
 
 
 def means(table: pd.DataFrame) -> pd.DataFrame:
@@ -115,46 +125,133 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True).astype({"architecture": order})
 
 
-def optima(table: pd.DataFrame) -> pd.DataFrame:
-    """The best learning rate of each architecture: ``lr``, ``accuracy``, ``inside``, ``runs``.
+def near_top(table: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs within `REACH` octaves of their architecture's learning rate with the best mean.
 
-    ``lr`` is λ*, where a parabola in log₂ λ, fitted by least squares to all ``runs`` of the
-    architecture, is highest within the range of its learning rates, and ``accuracy`` is the
-    parabola's there. With as many seeds at each λ that is the fit to the means over seeds; where a
-    seed is missing, that λ weighs less. ``inside`` is False when the parabola has no vertex within
-    the range, or a lowest one: λ* is then an end of the range, and only a bound. Raises ValueError
-    when an architecture has fewer than three learning rates.
+    Raises ValueError when an architecture has fewer than three learning rates there.
+    """
+    rows = finished(table)
+    of_architecture = rows.groupby("architecture", observed=True)
+    best = of_architecture.apply(lambda r: r.groupby("lr")["accuracy"].mean().idxmax())
+    distance = np.log2(rows["lr"] / rows["architecture"].map(best).astype(float))
+    near = rows[distance.abs() <= REACH + 1e-9]
+    for architecture, some in near.groupby("architecture", observed=True):
+        if some["lr"].nunique() < 3:
+            raise ValueError(
+                f"{architecture} has the learning rates {sorted(set(some['lr']))}; a parabola needs three: "
+                f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
+            )
+    return near
+
+
+def optima(table: pd.DataFrame) -> pd.DataFrame:
+    """The best learning rate of each architecture, from the runs `near_top`.
+
+    ``lr`` is λ*, where the parabola is highest within the range of its learning rates, and ``accuracy`` the
+    parabola's there; ``low`` and ``high`` the 90 % interval of λ* over bootstrap resamples of the seeds at each
+    learning rate, NaN where there is one. ``inside`` is False when the parabola has no vertex within the range,
+    or a lowest one: λ* is then an end of the range, and only a bound. ``runs`` is how many were used. Raises what
+    `near_top` raises.
     """
     found = {}
-    for architecture, rows in finished(table).groupby("architecture", observed=True):
-        octave = np.log2(rows["lr"])
-        parabola = _parabola(architecture, rows)
-        ends = np.array([octave.min(), octave.max()])
-        slope = parabola.deriv()
-        vertex = -slope.coef[0] / slope.coef[1] if slope.coef[1] < 0 else np.nan
-        inside = bool(ends[0] <= vertex <= ends[1])
-        best = vertex if inside else ends[np.argmax(parabola(ends))]
+    for architecture, rows in near_top(table).groupby("architecture", observed=True):
+        octave = np.log2(rows["lr"].to_numpy())
+        best, height, inside = (x[0] for x in _tops(octave, rows["accuracy"].to_numpy()[:, None]))
+        resampled, _, _ = _tops(octave, _resampled(rows))
+        low, high = np.exp2(np.quantile(resampled, [0.05, 0.95]))
         found[architecture] = {
             "lr": float(np.exp2(best)),
-            "accuracy": float(parabola(best)),
-            "inside": inside,
+            "low": float(low),
+            "high": float(high),
+            "accuracy": float(height),
+            "inside": bool(inside),
             "runs": len(rows),
         }
     return pd.DataFrame.from_dict(found, orient="index").rename_axis("architecture")
 
 
-def _parabola(architecture: str, rows: pd.DataFrame) -> np.polynomial.Polynomial:
-    if rows["lr"].nunique() < 3:
+def _tops(octave: np.ndarray, accuracy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the parabola through each column of accuracies is highest, how high, and whether that is a vertex."""
+    middle = octave.mean()
+    x = octave - middle
+    constant, slope, curvature = np.linalg.lstsq(np.vander(x, 3, increasing=True), accuracy, rcond=None)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex = np.where(curvature < 0, -slope / (2 * curvature), np.nan)
+    inside = (vertex >= x.min()) & (vertex <= x.max())
+    # a parabola without a vertex here is highest at one end
+    end = np.where(slope + curvature * (x.min() + x.max()) > 0, x.max(), x.min())
+    best = np.where(np.isnan(slope), np.nan, np.where(inside, vertex, end))
+    return best + middle, constant + slope * best + curvature * best**2, inside
+
+
+def _resampled(rows: pd.DataFrame) -> np.ndarray:
+    """Accuracies of the rows, resampled: means over seeds with deviations drawn from those at all learning rates.
+
+    Shape ``(runs, RESAMPLES)``; NaN where no learning rate has two seeds.
+    """
+    by_lr = rows.groupby("lr")["accuracy"]
+    means, counts = (by_lr.transform(how).to_numpy(float) for how in ("mean", "count"))
+    several = counts > 1
+    if not several.any():
+        return np.full((len(rows), RESAMPLES), np.nan)
+    # deviations from a mean that they helped to make are too small
+    deviations = ((rows["accuracy"] - means) * np.sqrt(counts / np.maximum(counts - 1, 1)))[several]
+    drawn = np.random.default_rng(0).choice(deviations.to_numpy(), (len(rows), RESAMPLES))
+    return means[:, None] + drawn
+
+
+def optima_by_seed(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """What each seed by itself says, a row for each, of each architecture.
+
+    ``column`` is ``lr``, its λ*; ``accuracy``, that there; or ``loss``, ``accuracy`` less that at `COMMON`. The
+    learning rates near the top are those of all seeds. Raises what `near_top` and `at_common` raise.
+    """
+    at = at_common(table)
+    found = {}
+    for (architecture, seed), rows in near_top(table).groupby(["architecture", "seed"], observed=True):
+        best, height, _ = _tops(np.log2(rows["lr"].to_numpy()), rows["accuracy"].to_numpy()[:, None])
+        values = {"lr": np.exp2(best[0]), "accuracy": height[0], "loss": height[0] - at[architecture][seed]}
+        found.setdefault(str(architecture), {})[seed] = values[column]
+    return pd.DataFrame(found)
+
+
+def at_common(table: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy at the learning rate `COMMON`, a row for each seed, a column for each architecture.
+
+    Raises ValueError when an architecture has no run there.
+    """
+    rows = finished(table)
+    there = rows[np.isclose(rows["lr"], COMMON)]
+    if missing := set(rows["architecture"]) - set(there["architecture"]):
         raise ValueError(
-            f"{architecture} has the learning rates {sorted(set(rows['lr']))}; a parabola needs three: "
-            f"`{paths.COMMAND} run sweep` trains the rest, and with_enough leaves such architectures out"
+            f"{', '.join(sorted(missing))}: no run at lr={COMMON:g}, by which networks are compared; "
+            f"`{paths.COMMAND} run sweep` makes it"
         )
-    # .convert: coefficients of log₂ λ itself, not of the fit's own scaled variable
-    return np.polynomial.Polynomial.fit(np.log2(rows["lr"]), rows["accuracy"], 2).convert()
+    return there.pivot_table("accuracy", "seed", "architecture", observed=True)
+
+
+def lack_of_fit(table: pd.DataFrame) -> pd.Series:
+    """Probability that means over seeds are as far from a parabola through all of a table, by architecture.
+
+    An F-test of the means' distances from the parabola against the scatter of seeds. NaN where there is no
+    scatter or nothing to fit.
+    """
+    found = {}
+    for architecture, rows in finished(table).groupby("architecture", observed=True):
+        by_lr = rows.groupby("lr")["accuracy"]
+        rates, runs = by_lr.ngroups, len(rows)
+        octave = np.log2(rows["lr"])
+        parabola = np.polynomial.Polynomial.fit(octave, rows["accuracy"], 2)(octave)
+        pure = ((rows["accuracy"] - by_lr.transform("mean")) ** 2).sum()
+        off = ((rows["accuracy"] - parabola) ** 2).sum() - pure
+        enough = rates > 3 and runs > rates and pure > 0
+        statistic = (off / (rates - 3)) / (pure / (runs - rates)) if enough else np.nan
+        found[architecture] = fisher_f.sf(statistic, rates - 3, runs - rates)
+    return pd.Series(found)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """What a reader sees of a sweep, by architecture: best λ, accuracy there and at λ = 0.4 in %."""
+    """What a reader sees of a sweep, by architecture: best λ with its interval, accuracy there and at λ = 0.4 in %."""
     costs, _ = selection(table)
     found = optima(table)
     return pd.DataFrame(
@@ -162,9 +259,12 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
             "best λ": [
                 f"{o.lr:.2g}" + ("" if o.inside else ", the end of the range") for o in found.itertuples()
             ],
+            "90 % interval": [
+                "–" if np.isnan(o.low) else f"{o.low:.2g} to {o.high:.2g}" for o in found.itertuples()
+            ],
             "accuracy at best λ, %": (100 * costs["best"]).round(1),
-            "accuracy at λ = 0.4, %": (100 * costs["accuracy"]).round(1),
-            "runs": found["runs"],
+            f"accuracy at λ = {COMMON:g}, %": (100 * costs["accuracy"]).round(1),
+            "runs near the top": found["runs"],
         }
     ).rename_axis(index=None, columns="network")
 
@@ -177,26 +277,38 @@ def spread_octaves(optima: pd.DataFrame) -> float:
     return float(np.log2(optima["lr"].max() / optima["lr"].min()))
 
 
-def selection(table: pd.DataFrame, lr: float = 0.4) -> tuple[pd.DataFrame, float]:
-    """What it costs to compare architectures at one learning rate.
+def selection(table: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """What it costs to compare architectures at one learning rate, `COMMON`.
 
-    Returns a table by architecture, ``accuracy`` at that learning rate, ``best`` at its own best
-    and ``loss``, the difference, all fractions and of the parabola of `optima`; and Spearman's rank
-    correlation of ``accuracy`` and ``best``. Raises ValueError when there are fewer than two
-    architectures, or the learning rate is outside the range of one.
+    Returns a table by architecture, ``accuracy`` there, mean over seeds, ``best`` at its own best and ``loss``,
+    the difference, all fractions; and Spearman's rank correlation of ``accuracy`` and ``best``. Raises ValueError
+    when there are fewer than two architectures, and what `optima` and `at_common` raise.
     """
-    groups = dict(list(finished(table).groupby("architecture", observed=True)))
-    if len(groups) < 2:
+    at = at_common(table).mean()
+    if len(at) < 2:
         raise ValueError(
-            f"the sweep has the architectures {list(groups)}; to rank them takes two: `{paths.COMMAND} run sweep` trains the rest"
+            f"the sweep has the architectures {list(at.index)}; to rank them takes two: `{paths.COMMAND} run sweep` trains the rest"
         )
-    for architecture, rows in groups.items():
-        if not rows["lr"].min() <= lr <= rows["lr"].max():
-            raise ValueError(
-                f"lr={lr:g} is outside the learning rates of {architecture}, "
-                f"{rows['lr'].min():g} to {rows['lr'].max():g}; choose one within"
-            )
-    at = {a: float(_parabola(a, rows)(np.log2(lr))) for a, rows in groups.items()}
     costs = pd.DataFrame({"accuracy": at, "best": optima(table)["accuracy"]}).rename_axis("architecture")
     costs["loss"] = costs["best"] - costs["accuracy"]
     return costs, float(spearmanr(costs["accuracy"], costs["best"]).statistic)
+
+
+def rank_correlations(table: pd.DataFrame) -> pd.Series:
+    """Rank correlation of networks at `COMMON` with networks at their best, for each seed."""
+    at, best = at_common(table), optima_by_seed(table, "accuracy")
+    return pd.Series(
+        {seed: float(spearmanr(at.loc[seed, best.columns], best.loc[seed]).statistic) for seed in best.index}
+    )
+
+
+def relaxations(config: Config) -> float:
+    """∫4λα/(1−ρ): in how many of its times of relaxation |w|⁴ goes towards equilibrium within a run.
+
+    What is left of the first deviation is e to the minus this.
+    """
+    steps = config.epochs * config.steps_per_epoch
+    lr = config.lr_schedule((np.arange(steps) + 0.5) / config.steps_per_epoch)
+    return float(
+        np.sum(1 / theory.relaxation_steps(lr=lr, weight_decay=config.weight_decay, momentum=config.momentum))
+    )

@@ -1,0 +1,117 @@
+"""The verdicts on the claims: from what is recorded at a scale, by the rule, to tables for readers."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from .. import experiments, library
+from . import claims
+from .claims import CLAIMS, Claim
+from .rule import Bound, Verdict, decide
+from .statistics import Seeds
+
+NOT_RECORDED = "not recorded yet"
+
+
+def recorded(scale: str) -> Seeds:
+    """All recorded runs of a scale, by form and seed; raises what `lib.library.forms` raises."""
+    return {form: {run.config.seed: run for run in runs} for form, runs in library.every_form(scale).items()}
+
+
+def judge(claim: Claim, recorded: Seeds) -> Verdict | None:
+    """The verdict on a claim; None where nothing is recorded that decides it.
+
+    Only seeds that are recorded in every form it looks at count.
+    """
+    seeds = _looked_at(claim, recorded)
+    runs = [run for of_form in seeds.values() for run in of_form.values()]
+    if not runs:
+        return None
+    lower = claim.bf16 and any(run.config.precision == "bf16" for run in runs)
+    bound = claim.bf16 if lower else claim.bound
+    table = claim.statistic(seeds, claim.epochs or (0, 24))
+    if table.empty:
+        return None
+    return decide(table, bound, _worst(claim, seeds, bound))
+
+
+def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
+    """The runs of the claim's forms, in its order, of the seeds that all of them have."""
+    forms = [form for prefix in claim.forms for form in recorded if form.startswith(prefix)]
+    usable = [
+        {
+            seed
+            for seed, run in recorded[form].items()
+            if claim.epochs is None or len(run.steps) or len(run.noise)
+        }
+        for form in forms
+    ]
+    seeds = sorted(set.intersection(*usable)) if usable else []
+    return {form: {seed: recorded[form][seed] for seed in seeds} for form in forms}
+
+
+def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
+    """For each layer the number furthest out of those of single epochs and seeds."""
+    if claim.epochs is None or not claim.single:
+        return None
+    first, last = claim.epochs
+    each = [claim.statistic(seeds, (epoch, epoch + 1)) for epoch in range(int(first), int(last))]
+    numbers = pd.concat(each, ignore_index=True)
+    furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
+    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
+
+
+def judged(some: Iterable[Claim], recorded: Seeds) -> list[tuple[Claim, Verdict | None]]:
+    """Each of some claims with its verdict."""
+    return [(claim, judge(claim, recorded)) for claim in some]
+
+
+def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
+    """Claims with what was found and why, as text."""
+    rows = {
+        claim.sentence: {
+            "of": claim.origin,
+            "verdict": brief(found),
+            "bound": claim.bound_text,
+            "why": found.reason if found else "–",
+            "what is looked at": claim.looked_at,
+        }
+        for claim, found in judged
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="claim")
+
+
+def of_chapter(chapter: str, scale: str) -> pd.DataFrame:
+    """The `table` of a chapter's claims, from the records of a scale."""
+    return table(judged(claims.of_chapter(chapter), recorded(scale)))
+
+
+def side_by_side() -> pd.DataFrame:
+    """The verdict on every claim at each scale, with what was found, as text."""
+    columns = {
+        "of": {claim.sentence: claim.origin for claim in CLAIMS},
+        "bound": {claim.sentence: claim.bound_text for claim in CLAIMS},
+    }
+    for name in experiments.SCALES:
+        columns[f"{name} ({about(name)})"] = {
+            claim.sentence: brief(found) for claim, found in judged(CLAIMS, recorded(name))
+        }
+    return pd.DataFrame(columns).rename_axis(columns="claim")
+
+
+def about(scale: str) -> str:
+    """The width of a scale's network, and whose the bounds are where it is not the full one."""
+    widths = {name: at.base.width for name, at in experiments.SCALES.items()}
+    width, full = widths[scale], max(widths.values())
+    return f"width {width}" if width == full else f"width {width}; the bounds are those of width {full}"
+
+
+def brief(found: Verdict | None) -> str:
+    """A verdict with all that has to stand beside it, in a line."""
+    if found is None:
+        return NOT_RECORDED
+    worst = "" if np.isnan(found.worst) else f"worst epoch {found.worst_text}"
+    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
+    count = found.count if len(found.layers) > 1 else ""
+    return f"{found.verdict}: " + "; ".join(filter(None, [count, found.span, worst, seeds]))
