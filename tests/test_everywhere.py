@@ -47,7 +47,9 @@ def source(tmp_path_factory) -> Path:
 
 # --- which commit
 
-COMMIT = "from lib.machinery import machine; print(machine._commit())"  # all of it loads torch, which takes long
+COMMIT = (
+    "from lib.machinery import machine; print(machine._commit())"  # all of it loads torch, which takes long
+)
 
 
 def commit(root, **environment):
