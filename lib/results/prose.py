@@ -108,7 +108,7 @@ def lars(scale: str) -> Numbers:
     )
 
 
-def _tuned(runs: list[Run]) -> Numbers:
+def _tuned(runs: list[Run]) -> dict[str, float | int]:
     """The best accuracy of each optimiser, in %, at which λ, and what was tried."""
     accuracies = learning_rates.tuned(runs)
     best = {"sgd": accuracies["sgd"], "lars": accuracies["lars"]}
@@ -189,12 +189,12 @@ def _rounded(values: dict[str, float], digits: int = 4) -> Numbers:
     return {name: round(float(value), digits) for name, value in values.items()}
 
 
-def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str, float | int]:
+def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> Numbers:
     """`numbers` of each form's table, with the form before each name, as in ``sgd_low``."""
     return {f"{form}_{k}": v for form, table in tables.items() for k, v in numbers(table, tolerance).items()}
 
 
-def numbers(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
+def numbers(table: pd.DataFrame, tolerance: float) -> Numbers:
     """What the prose says of an `equilibrium` table, for the analysis.convolutions only, rounded.
 
     ``low`` and ``high`` are the least and greatest R of a layer, ``within`` how many of the
@@ -212,7 +212,7 @@ def numbers(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
     return out
 
 
-def norm_numbers(table: pd.DataFrame) -> dict[str, float | int]:
+def norm_numbers(table: pd.DataFrame) -> Numbers:
     """What the prose says of gradients and norms, from a `dynamics` table, rounded.
 
     ``cosine_convolutions`` and ``cosine_classifier`` are the largest |cos(w, g)|; ``peak_first``
@@ -231,7 +231,7 @@ def norm_numbers(table: pd.DataFrame) -> dict[str, float | int]:
     }
 
 
-def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> dict[str, float]:
+def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
     """How well the norm equation gives R, from a `ratio_by_epoch` table, rounded.
 
     ``equation_difference`` is the greatest |R − R_ode| of a convolution after that epoch,
@@ -251,7 +251,7 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> dict[str
     return _rounded(out)
 
 
-def relaxation_numbers(run: Run) -> dict[str, float]:
+def relaxation_numbers(run: Run) -> Numbers:
     """Peak ``lr``, and the ``relaxation`` of |w|⁴ there in steps and in epochs, rounded."""
     steps = theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run))
     in_epochs = steps / run.steps_per_epoch
