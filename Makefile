@@ -8,7 +8,7 @@ CHECK  := _build/check
 # this folder, whose own may have blanks and quotes in it
 RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=_build/demo/records)
 
-.PHONY: book pdf test audit setup clean
+.PHONY: book pdf check test lint audit setup clean
 
 # train what is not recorded, execute the chapters, build the site
 book: setup
@@ -18,15 +18,25 @@ book: setup
 pdf: setup
 	.venv/bin/python -m lib.site.pdf
 
-# the site is built first, as some tests open its pages; two workers of one thread each use two cores
-# better than one of two; nbval runs the chapters anew against their committed outputs
-test: setup
-	.venv/bin/python -m ruff check .
-	.venv/bin/python -m ruff format --check .
+# two workers of one thread each use two cores better than one of two
+PYTEST := .venv/bin/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder
+
+# for daily work: a minute
+check: lint
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests
+
+# the site is built first, as some tests open its pages; nbval runs the chapters anew against their
+# committed outputs
+test: lint
 	rm -rf $(CHECK)
 	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -rs -n 2 --dist loadfile tests
-	TQDM_DISABLE=1 .venv/bin/python -m pytest -rs --nbval --nbval-current-env book/*.ipynb
+	OMP_NUM_THREADS=1 $(PYTEST) tests
+	TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env book/*.ipynb
+
+lint: setup
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m pyright
 
 # known vulnerabilities of what is installed; a package that could not be looked up is no pass
 audit: setup
@@ -48,5 +58,5 @@ setup: .venv/installed
 
 # leaves data/ and book/records/, which took a download and hours of training
 clean:
-	rm -rf .venv _build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv _build build *.egg-info .pytest_cache .ruff_cache
 	find lib tests book -name __pycache__ -exec rm -rf {} +

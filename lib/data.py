@@ -4,6 +4,7 @@ import shutil
 import sys
 from dataclasses import dataclass, fields
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def _cifar10_folder() -> Path:
 
 def _cifar10_split(train: bool):
     root, folder = paths.cifar10(), _cifar10_folder()
-    datasets = _torchvision_datasets()
+    datasets = torchvision("datasets")
     if not folder.is_dir():
         try:
             _download_cifar10(root, folder)
@@ -133,7 +134,7 @@ def _download_cifar10(root: Path, folder: Path) -> None:
     try:
         if folder.is_dir():  # by now
             return
-        datasets = _torchvision_datasets()
+        datasets = torchvision("datasets")
         official = datasets.CIFAR10
         unpacked = root / ".cifar-10-unpacked"
         shutil.rmtree(unpacked, ignore_errors=True)  # of a process that was killed
@@ -146,25 +147,24 @@ def _download_cifar10(root: Path, folder: Path) -> None:
         files.give_free(lock)
 
 
-def _torchvision_datasets():
-    """`torchvision.datasets`, also where a torchvision for CUDA sits beside a torch for the CPU.
+def torchvision(name: str):
+    """The module ``torchvision.<name>``, also where a torchvision for CUDA sits beside a torch for the CPU.
 
-    There, torchvision's import fails because two of its compiled operators are missing. Data sets
-    need neither: declare the two, and import again.
+    There, torchvision's import fails because two of its compiled operators are missing. Data sets and
+    models need neither: declare the two, and import again.
     """
     try:
-        from torchvision import datasets
+        return import_module(f"torchvision.{name}")
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-        for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        for op in ("nms", "qnms"):
-            torch.library.define(
-                f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            )
-        from torchvision import datasets
-    return datasets
+    for module in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    for op in ("nms", "qnms"):
+        torch.library.define(
+            f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+    return import_module(f"torchvision.{name}")
 
 
 def _digits(device) -> Dataset:

@@ -3,12 +3,10 @@
 from collections import OrderedDict
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.nn import functional as F
 
 from .config import LAYERS, parse_architecture
-
-BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class BatchNormReLU(nn.BatchNorm2d):
@@ -165,28 +163,13 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Those of `probed_weights` whose length does not matter, found from the module graph.
+    """Those of `probed_weights` whose length does not matter, in a network that `build` made.
 
-    Such is the weight of a convolution or linear map whose output goes into batch norms and
-    nowhere else; a bias in between would cancel. The model must be one that `torch.fx` can trace.
+    These are its convolutions: batch norm follows each of them, and nothing else reads its output.
+    `lib.invariance.scale_invariant` finds such weights in any network.
     """
-    modules = dict(model.named_modules())
-
-    def is_a(node: fx.Node, kinds) -> bool:
-        return node.op == "call_module" and isinstance(modules[node.target], kinds)
-
-    return {
-        _short(node.target): modules[node.target].weight
-        for node in _Tracer().trace(model).nodes
-        if is_a(node, nn.Conv2d | nn.Linear) and all(is_a(user, BATCH_NORMS) for user in node.users)
-    }
-
-
-class _Tracer(fx.Tracer):
-    """Traces modules, but none within a convolution or batch norm, whoever made it."""
-
-    def is_leaf_module(self, module, name):
-        return isinstance(module, nn.Conv2d | BATCH_NORMS) or super().is_leaf_module(module, name)
+    convolutions = {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
+    return {name: w for name, w in probed_weights(model).items() if id(w) in convolutions}
 
 
 def _short(name: str) -> str:

@@ -10,45 +10,102 @@ class WeightProbe:
     """Norms and products of weights, gradients and updates, for each weight at each step.
 
     Works with any model and optimiser: call `before_step` once the gradients are there and
-    `after_step` once the optimiser has stepped. Nothing is copied to the host until `fetch`.
+    `after_step` once the optimiser has stepped. Nothing is copied to the host until `fetch`, for which
+    there is room for ``steps`` steps. Sums are in float32, also of parameters in half precision.
 
     >>> probe = WeightProbe([w], steps=1)
     >>> loss.backward(); probe.before_step(); optimizer.step(); probe.after_step()
     >>> probe.fetch().shape  # steps, weights, quantities
     (1, 1, 6)
+
+    Raises TypeError for weights that are no list, ValueError for none at all or the same one twice.
     """
 
     def __init__(self, weights: list[Tensor], steps: int):
+        if isinstance(weights, Tensor | dict):
+            raise TypeError(
+                f"weights is a {type(weights).__name__}; it must be a list: [w], list(d.values())"
+            )
         self.weights = list(weights)
+        if not self.weights or len({id(w) for w in self.weights}) < len(self.weights):
+            raise ValueError(
+                f"{len(self.weights)} weights were given; there must be some, none of them twice"
+            )
         self.old = [torch.empty_like(w) for w in self.weights]
-        self.average = [torch.zeros_like(w) for w in self.weights]
+        self.average = [torch.zeros_like(w, dtype=_wide_type(w)) for w in self.weights]
         self.rows = torch.zeros(steps, len(QUANTITIES), len(self.weights), device=self.weights[0].device)
         self.step = 0
+        # versions of the weights, which tell whether an optimiser has written to them
+        self.before, self.after, self.moved = None, self._versions(), True
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Measures weights and gradients; the gradients must be those of the mean loss."""
-        grads = [w.grad for w in self.weights]
+        """Measures weights and gradients; the gradients must be those of the mean loss.
+
+        Raises RuntimeError when steps were taken that it did not see, or more than it has room for,
+        ValueError when a weight has no gradient.
+        """
+        self._check_before()
+        self.before = self._versions()
+        weights, grads = _wide(self.weights), _wide([w.grad for w in self.weights])
+        norms_sq = _norms_sq(grads)
         row = self.rows[self.step]
-        row[0] = _norms_sq(self.weights)
-        row[1] = _norms_sq(grads)
-        row[2] = _dots(self.weights, grads)
+        row[0] = _norms_sq(weights)
+        row[1] = norms_sq
+        row[2] = _dots(weights, grads)
         row[4] = _dots(grads, self.average)
         row[5] = _norms_sq(self.average)
+        # a gradient that overflowed is of this step alone; the average goes on without it
+        kept = zip(norms_sq.isfinite(), grads, self.average, strict=True)
+        grads = [torch.where(finite, g, v) for finite, g, v in kept]
         torch._foreach_lerp_(self.average, grads, 1 - AVERAGE_DECAY)
         torch._foreach_copy_(self.old, self.weights)
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Measures the update and moves on to the next row."""
-        self.rows[self.step, 3] = _norms_sq(torch._foreach_sub(self.weights, self.old))
+        """Measures the update and moves on to the next row.
+
+        Raises RuntimeError when `before_step` was not called before.
+        """
+        if self.before is None:
+            raise RuntimeError("after_step() needs a before_step() before it, once for each step")
+        updates = torch._foreach_sub(_wide(self.weights), _wide(self.old))
+        self.rows[self.step, 3] = _norms_sq(updates)
         self.step += 1
+        self.after = self._versions()
+        self.moved, self.before = self.after != self.before, None
 
     def fetch(self):
         """All rows since the last call, as a NumPy array ``(steps, weights, quantities)``, float32."""
         rows = self.rows[: self.step].transpose(1, 2).cpu().numpy().copy()
         self.step = 0
         return rows
+
+    def _check_before(self) -> None:
+        if self.before is not None:
+            raise RuntimeError("before_step() was called twice; after_step() must follow each")
+        if not self.moved and self._versions() != self.after:
+            raise RuntimeError(
+                "the weights moved, but not between before_step() and after_step(); "
+                "call before_step() before optimizer.step(), after_step() after it"
+            )
+        if self.step == len(self.rows):
+            raise RuntimeError(f"there is room for {self.step} steps; call fetch(), or give more as steps=")
+        for i, w in enumerate(self.weights):
+            if w.grad is None:
+                raise ValueError(f"weights[{i}], of shape {tuple(w.shape)}, has no gradient; leave it out")
+
+    def _versions(self) -> list[int]:
+        return [w._version for w in self.weights]
+
+
+def _wide_type(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
+
+
+def _wide(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors in a type whose sums do not overflow: themselves, but for half precision."""
+    return [t.to(_wide_type(t)) for t in tensors]
 
 
 def _norms_sq(tensors: list[Tensor]) -> Tensor:

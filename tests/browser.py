@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from conftest import LIMIT
 from playwright.sync_api import Browser, Page, sync_playwright
 
 #: Names under which systems install it.
@@ -20,9 +21,16 @@ def launched() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # as root, in a container, there is no sandbox to be had
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=options)
+        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=options, timeout=1000 * LIMIT)
         yield browser
         browser.close()
+
+
+def new_page(browser: Browser, **options) -> Page:
+    """An empty page that waits for what it is asked to wait for, however busy the machine is."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(1000 * LIMIT)
+    return page
 
 
 def watched(page: Page) -> list[str]:

@@ -1,5 +1,8 @@
-"""What several test modules share: a synthetic run, and CIFAR-10 where it is there."""
+"""What several test modules share: synthetic runs, data, a browser, and how to wait."""
 
+import signal
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +16,45 @@ from lib.run import NOISE_COLUMNS, QUANTITIES, Run
 
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
+# Ctrl-C as at a terminal: a shell lets its background jobs, and all that these start, ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Seconds after which a test gives up waiting, however busy the machine is.
+LIMIT = 600
+
+#: Modules that train, build pages, or start other programs, the longest first.
+SLOW = (
+    "test_regression",
+    "test_robustness",
+    "test_runner",
+    "test_site",
+    "test_training",
+    "test_everywhere",
+    "test_installed",
+    "test_fused",
+    "test_own_network",
+    "test_contributing",
+    "test_explorer",
+    "test_book",
+    "test_launch",
+    "test_pdf",
+    "test_precision",
+    "test_gradient_noise",
+    "test_bench",
+    "test_speeds",
+)
 
 LAYERS = ["prep", "layer1", "classifier"]
 TINY = Config(dataset="digits", width=1, epochs=4, peak_epoch=1, batch_size=500)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow, and puts them first: of two workers, none is left with a long one at the end."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
 def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: int = 5) -> Run:
@@ -65,6 +104,14 @@ def assert_same_run(left: Run, right: Run) -> None:
     pd.testing.assert_frame_equal(left.noise, right.noise, check_exact=True)
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    """Returns once the condition holds."""
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
 def few_images(patch: pytest.MonkeyPatch) -> None:
     """Makes digits a data set of which an epoch takes no time."""
     whole = data.load("digits")
@@ -85,6 +132,19 @@ def records_in(tmp_path, monkeypatch):
     """Records of each scale in a folder of the test's own."""
     monkeypatch.setattr(paths, "records", lambda scale: tmp_path / "records" / scale)
     return tmp_path / "records"
+
+
+@pytest.fixture(scope="session")
+def digits() -> data.Dataset:
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")  # no longer: its loop of events would be in the way of others
+def browser():
+    from browser import launched
+
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

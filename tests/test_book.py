@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,10 +40,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
-    """A book of two pages, with nothing to train."""
+    """A book of two pages."""
     for name, folder in {"ROOT": ".", "BOOK": "book", "BUILD": "_build"}.items():
         monkeypatch.setattr(paths, name, tmp_path / folder)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {})
     (tmp_path / "_toc.yml").write_text(TOC)
     (tmp_path / "_config.yml").write_text(CONFIG)
     (tmp_path / "book").mkdir()
@@ -78,9 +78,9 @@ def test_what_the_book_does_not_know_is_named_before_anything_is_done(root, scal
         ("(0, 1)", "(2,)", (2,)),
     ],
 )
-def test_text_becomes_a_value_of_the_type_of_the_default(tmp_path, default, given, value):
-    chapter = write_chapter(tmp_path / "chapter.ipynb", parameters=f"x = {default}\n")
-    checked = book.check_parameters([chapter], {"x": given})["x"]
+def test_text_becomes_a_value_of_the_type_of_the_default(root, default, given, value):
+    write_chapter(root / "book" / "chapter.ipynb", parameters=f"x = {default}\n")
+    checked = book.check_parameters({"x": given})["x"]
     assert (checked, type(checked)) == (value, type(value))
 
 
@@ -137,9 +137,10 @@ def test_parameters_reach_the_site_and_leave_the_tree_alone(root):
 
 def test_it_is_kept_how_long_each_chapter_took(root):
     write_chapter(root / "book" / "chapter.ipynb", "import time; time.sleep(0.3)")
+    start = time.monotonic()
     book.build(experiments.DEFAULT_SCALE)
     kept = json.loads((root / "book" / "chapters.json").read_text())
-    assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < 60
+    assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < time.monotonic() - start
     book.build("demo")
     assert json.loads((root / "book" / "chapters.json").read_text()) == kept
 

@@ -2,12 +2,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import fields, replace
 
 import pytest
-from conftest import assert_same_run, recordable_run
+from conftest import LIMIT, assert_same_run, recordable_run, wait_for
 
 from lib import __main__ as command_line
 from lib import experiments, paths, records, training
@@ -273,7 +272,7 @@ def test_a_stop_is_one_line_and_exports_what_is_recorded(call, trained, monkeypa
 def lib(*arguments):
     """The command line as a reader starts it."""
     command = [sys.executable, "-W", "error", "-m", "lib", *arguments]
-    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=LIMIT)
 
 
 def test_a_real_training_from_the_shell(tmp_path):
@@ -304,6 +303,15 @@ __main__.main()
 """
 
 
+def is_there(group: int) -> bool:
+    """Whether a process of this group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_ctrl_c_ends_every_process(records_in):
     command = [sys.executable, "-c", MANY_RUNS, "run", "dynamics", "--scale", "demo", "--jobs", "2"]
     environment = os.environ | {"RECORDS_ROOT": str(records_in)}
@@ -314,20 +322,14 @@ def test_ctrl_c_ends_every_process(records_in):
     ) as process:
         first = process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert err == "stopped: what is recorded stays, and the same command goes on from there\n"
     reported = [first, *out.splitlines()]
     assert len(reported) <= len(list(records_in.rglob("*.parquet"))) <= len(reported) + 1
-    for _ in range(100):  # helpers of multiprocessing end a moment after their parent
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("processes are left over")
+    wait_for(lambda: not is_there(process.pid))  # helpers of multiprocessing end a moment after their parent
 
 
 def test_help_does_not_wait_for_torch():
     code = "import lib.__main__, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, timeout=300).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, timeout=LIMIT).returncode == 0

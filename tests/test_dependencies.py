@@ -19,11 +19,12 @@ REQUIRED = {match["name"]: match for line in LINES if (match := LINE.fullmatch(l
 #: What is used without an import by a name that is not its own, and where: the file must say this.
 BY_NAME = {
     "ruff": ("Makefile", "-m ruff check"),
+    "import-linter": ("pyproject.toml", "[tool.importlinter]"),
+    "pyright": ("pyproject.toml", "[tool.pyright]"),
     "jupyter-book": ("Makefile", ".venv/bin/jupyter-book build"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "pytest-mpl": ("pyproject.toml", "--mpl"),
-    "pytest-regressions": ("tests/test_regression.py", "_regression"),
     "sphinxcontrib-bibtex": ("_config.yml", "bibtex_bibfiles"),
     "sphinx-mathjax-offline": ("book/_ext/offline_mathjax.py", 'files("sphinx-mathjax-offline")'),
     "sphinx-book-theme": ("_config.yml", "sphinx_book_theme"),

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from browser import launched, watched
+from browser import new_page, watched
 from conftest import synthetic_run
 
 from lib import experiments, library, paths, theory
@@ -30,18 +30,12 @@ GRID = [
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def js(request):
     """Calls a JavaScript function of one argument beside the site's scripts, in Node or in a browser."""
     scripts = "\n".join(path.read_text() for path in SCRIPTS)
     node = shutil.which("node")
     if not node:
-        page = request.getfixturevalue("browser").new_page()
+        page = new_page(request.getfixturevalue("browser"))
         page.add_script_tag(content=scripts)
         return page.evaluate
 
@@ -336,7 +330,7 @@ def page(browser, tmp_path_factory):
     path = root / "book" / "page.html"
     style = '<link rel="stylesheet" href="../_static/interactive.css">'
     path.write_text(f"<!doctype html><meta charset='utf-8'><title>Figures</title>{style}{html}")
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+    page = new_page(browser, viewport={"width": 1000, "height": 800})
     wrong = watched(page)
     page.goto(path.as_uri())
     page.wait_for_selector("svg .equation")

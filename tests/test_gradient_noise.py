@@ -13,11 +13,6 @@ from lib.run import NOISE_COLUMNS
 from lib.training import train
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
 @pytest.fixture
 def model():
     torch.manual_seed(0)

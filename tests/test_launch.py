@@ -1,5 +1,6 @@
 """Chapters can be taken elsewhere: as a notebook, and once the book has an address, into Colab and Binder."""
 
+import os
 import re
 import shutil
 import tomllib
@@ -61,4 +62,4 @@ def test_binder_installs_the_book_on_a_python_that_it_runs_with():
     ]
     requirements = (binder / line.removeprefix("-r ")).resolve()
     assert requirements == Path(paths.ROOT / "requirements.txt").resolve()
-    assert "-e ." in requirements.read_text()
+    assert os.access(binder / "postBuild", os.X_OK)  # which puts lib on the path of the kernels

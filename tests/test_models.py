@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import models
+from lib.invariance import scale_invariant
 
 NAMES = ["backbone", "Extra:L2", "Extra:L1+L2+L3", "Residual:L1+L3", "Residual:L1+L2+L3"]
 CONVS = {
@@ -89,40 +90,11 @@ def test_probed_weights_are_named_in_order(name):
 
 @pytest.mark.parametrize("name", CONVS)
 def test_scale_invariant_are_all_but_the_classifier(name):
-    model = network(name)
+    model, (images, labels) = network(name), batch(size=16, dtype=torch.float64)
     found = models.scale_invariant_weights(model)
     assert list(found) == CONVS[name]
-    assert all(found[layer] is models.probed_weights(model)[layer] for layer in found)
-
-
-class Odd(nn.Module):
-    """One map whose length does not matter, and the ways in which it may."""
-
-    def __init__(self):
-        super().__init__()
-        for name in ("plain", "nonlinear", "forked", "normless"):
-            self.add_module(name, nn.Linear(4, 4, bias=False))
-            self.add_module(f"{name}_norm", nn.BatchNorm1d(4, eps=1e-30))
-
-    def forward(self, x):
-        x = self.plain_norm(self.plain(x))
-        x = self.nonlinear_norm(torch.tanh(self.nonlinear(x)))
-        x = self.forked(x)
-        return self.normless(x + self.forked_norm(x))
-
-
-def test_scale_invariance_is_read_from_the_graph():
-    torch.manual_seed(0)
-    model, x = Odd().double(), torch.randn(16, 4, dtype=torch.float64)
-    found = models.scale_invariant_weights(model)
-    assert list(found) == ["plain"]
-    logits = model(x).detach()
-    for name, weight in models.probed_weights(model).items():  # and so it is
-        with torch.no_grad():
-            weight *= 3
-        assert torch.allclose(model(x), logits) == (name in found), name
-        with torch.no_grad():
-            weight /= 3
+    measured = scale_invariant(model, lambda: F.cross_entropy(model(images), labels))
+    assert [id(w) for w in found.values()] == [id(w) for w in measured.values()]
 
 
 def test_batch_norm_starts_at_one_and_zero_with_epsilon_1e_5():

@@ -100,3 +100,90 @@ def test_probing_changes_neither_weights_nor_gradients():
     probe.before_step()
     probe.after_step()
     assert torch.equal(w, before[0]) and torch.equal(w.grad, before[1])
+
+
+def with_gradient(*shape, dtype=torch.float32, value=1.0):
+    w = nn.Parameter(torch.ones(*shape, dtype=dtype))
+    w.grad = torch.full_like(w, value)
+    return w
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        (nn.Parameter(torch.ones(2, 3)), TypeError, "weights is a Parameter; it must be a list"),
+        ({"a": nn.Parameter(torch.ones(2))}, TypeError, "weights is a dict; it must be a list"),
+        ([], ValueError, "0 weights were given"),
+        ([nn.Parameter(torch.ones(2))] * 2, ValueError, "none of them twice"),
+    ],
+)
+def test_what_is_no_list_of_weights_is_refused(weights, error, message):
+    with pytest.raises(error, match=message):
+        WeightProbe(weights, steps=1)
+
+
+def test_calls_that_do_not_bracket_a_step_are_refused():
+    w = with_gradient(2)
+    probe, optimizer = WeightProbe([w], steps=3), torch.optim.SGD([w], lr=0.1)
+    with pytest.raises(RuntimeError, match=r"after_step\(\) needs a before_step"):
+        probe.after_step()
+    optimizer.step()
+    probe.before_step()  # both after the step
+    with pytest.raises(RuntimeError, match=r"before_step\(\) was called twice"):
+        probe.before_step()
+    probe.after_step()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="the weights moved, but not between"):
+        probe.before_step()
+
+
+def test_a_step_that_was_skipped_is_no_mistake():
+    w = with_gradient(2)
+    probe, optimizer = WeightProbe([w], steps=3), torch.optim.SGD([w], lr=0.1)
+    for steps in (1, 0, 1):
+        probe.before_step()
+        for _ in range(steps):
+            optimizer.step()
+        probe.after_step()
+    updates = probe.fetch()[:, 0, QUANTITIES.index("update_norm_sq")]
+    np.testing.assert_allclose(updates, [0.02, 0, 0.02], rtol=1e-5)
+
+
+def test_more_steps_than_there_is_room_for_are_refused():
+    probe = WeightProbe([with_gradient(2)], steps=1)
+    probe.before_step(), probe.after_step()
+    with pytest.raises(RuntimeError, match="room for 1 steps; call fetch"):
+        probe.before_step()
+    assert len(probe.fetch()) == 1
+    probe.before_step()
+
+
+def test_a_weight_without_gradient_is_named():
+    probe = WeightProbe([with_gradient(2), nn.Parameter(torch.ones(3, 4))], steps=1)
+    with pytest.raises(ValueError, match=r"weights\[1\], of shape \(3, 4\), has no gradient"):
+        probe.before_step()
+
+
+@pytest.mark.parametrize("overflow", [float("inf"), float("nan")])
+def test_an_overflowed_step_does_not_reach_the_average(overflow):
+    w, other = with_gradient(4), with_gradient(4)
+    probe = WeightProbe([w, other], steps=4)
+    for value in (1.0, overflow, 1.0, 1.0):
+        w.grad = torch.full_like(w, value)
+        probe.before_step(), probe.after_step()
+    rows = dict(zip(QUANTITIES, np.moveaxis(probe.fetch(), -1, 0), strict=True))
+    assert np.isfinite(rows["grad_norm_sq"]).tolist() == [[True] * 2, [False, True], [True] * 2, [True] * 2]
+    decay = AVERAGE_DECAY ** np.array([[0, 0], [1, 1], [1, 2], [2, 3]])
+    np.testing.assert_allclose(rows["average_norm_sq"], 4 * (1 - decay) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_half_precision_do_not_overflow(dtype):
+    w = with_gradient(300, dtype=dtype, value=3e4)
+    probe, optimizer = WeightProbe([w], steps=1), torch.optim.SGD([w], lr=1.0)
+    probe.before_step()
+    optimizer.step()
+    probe.after_step()
+    value = float(w.grad[0])
+    expected = [300, 300 * value**2, 300 * value, 300 * value**2, 0, 0]
+    np.testing.assert_allclose(probe.fetch()[0, 0], expected, rtol=1e-2)

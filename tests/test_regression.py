@@ -1,80 +1,137 @@
-"""The numbers behind every figure and chapter at the scale demo, trained anew, against committed ones.
+"""Trainings of the demo have the numbers that they had, on any processor; those of a wrong program have not."""
 
-Trainings are chaotic. On another machine, or with another number of threads, they round otherwise
-and part ways within an epoch, as two seeds do. So averages over stretches of a training are
-compared, to tolerances that hold between one thread and two; on one machine the numbers are equal.
-After a change that was meant: ``pytest tests/test_regression.py --force-regen``, twice.
-"""
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from regression import RUNS, SEEDS, bounds, images, numbers, read
 
-from lib import experiments
-from lib.figures import gallery
-from lib.results import analysis, prose
-from lib.running import runner
+from lib import data, probes
+from lib.config import CLASSIFIER, Config
+from lib.optimizers import SGD
+from lib.run import Run
+from lib.training import train
 
-STRETCH = 4  # epochs that are averaged over
-TOLERANCE = {"rtol": 0.15, "atol": 0.0}
-TOLERANCES = {
-    "value": {"rtol": 0.15, "atol": 0.12},  # extremes over layers, some of them near zero
-    "growth": {"rtol": 0.35, "atol": 0.0},  # goes with the square of the gradient
-    "correlation": {"rtol": 0.0, "atol": 0.06},  # near zero
-    "overlap": {"rtol": 0.0, "atol": 0.06},
+ALLOWED = bounds(read())
+
+
+def outside(form: str, found: pd.Series) -> pd.DataFrame:
+    """The numbers of a run that are not within their bounds."""
+    allowed = ALLOWED.loc[form]
+    found = found.reindex(allowed.index).rename("found")
+    # what is no number is outside, too
+    return allowed.join(found)[~found.between(allowed["low"], allowed["high"])]
+
+
+@cache
+def trained(form: str) -> Run:
+    return train(RUNS[form], progress=False)
+
+
+@pytest.mark.parametrize("form", RUNS)
+def test_a_run_has_the_numbers_of_other_seeds(form):
+    found = numbers(trained(form))
+    assert set(found.index) == set(ALLOWED.loc[form].index)
+    assert outside(form, found).empty, outside(form, found).to_string()
+
+
+@pytest.mark.parametrize("form", RUNS)
+def test_the_demo_learns(form):
+    assert trained(form).test_accuracy > 0.8
+
+
+@pytest.mark.parametrize("form", ["sgd", "heavy-ball"])
+def test_the_demo_comes_to_equilibrium(form):
+    """λ²|g|² and 2λα(1−ρ)|w|² are about equal, by the formula as it stands in the paper."""
+    run = trained(form)
+    s, c = run.steps, run.config
+    s = s[s["epoch"].between(c.epochs / 4, c.epochs * 7 / 12) & (s["layer"] != CLASSIFIER)]
+    growth = s["lr"] ** 2 * s["grad_norm_sq"]
+    shrinkage = 2 * s["lr"] * c.weight_decay * (1 - c.momentum) * s["weight_norm_sq"]
+    sums = pd.DataFrame({"growth": growth, "shrinkage": shrinkage}).groupby(s["layer"], observed=True).sum()
+    R = np.sqrt(sums["growth"] / sums["shrinkage"])
+    assert len(R) == 8 and abs(R.median() - 1) < 0.1 and (abs(R - 1) < 0.25).all(), R
+
+
+def test_images_have_the_numbers_of_other_seeds():
+    assert outside("images", images(0)).empty
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_seed_is_within_the_bounds_that_the_others_give(seed):
+    table = read()
+    allowed, left_out = bounds(table.drop(columns=str(seed))), table[str(seed)]
+    assert left_out.between(allowed["low"], allowed["high"]).all()
+
+
+# Wrong programs
+
+
+def before_step(change):
+    """What makes an optimiser change something of its parameter groups before each step."""
+
+    def mutate(patch):
+        step = SGD.step
+
+        def changed(self, closure=None):
+            for group in self.param_groups:
+                change(self, group)
+            return step(self, closure)
+
+        patch.setattr(SGD, "step", changed)
+
+    return mutate
+
+
+@before_step
+@torch.no_grad()
+def momentum_twice(optimizer, group):
+    for w in group["params"]:
+        if "momentum_buffer" in optimizer.state[w]:
+            optimizer.state[w]["momentum_buffer"].mul_(group["momentum"])
+
+
+@before_step
+@torch.no_grad()
+def no_decay_of_a_layer(optimizer, group):
+    w = next(w for w in group["params"] if w.dim() == 4 and w.shape[1] > 3)  # the second convolution
+    w.grad.sub_(w, alpha=group["weight_decay"])
+
+
+def average_of_another_rho(patch):
+    patch.setattr(probes, "AVERAGE_DECAY", 0.8)
+
+
+def an_epoch_late(patch):
+    """λ of a 24th of the run before."""
+    schedule = Config.lr_schedule.fget
+    late = property(lambda c: lambda epoch: schedule(c)(epoch - c.epochs / 24))
+    patch.setattr(Config, "lr_schedule", late)
+
+
+WRONG = {
+    "momentum applied twice": momentum_twice,
+    "decay left out of one layer": no_decay_of_a_layer,
+    "ρ of the average 0.8": average_of_another_rho,
+    "λ an epoch late": an_epoch_late,
 }
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    """Every run of the scale demo, trained now."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RECORDS_ROOT", str(tmp_path_factory.mktemp("records")))
-        runner.run(experiments.planned("demo"), report=lambda line: None)
-        yield
+@pytest.mark.parametrize("mutate", WRONG.values(), ids=WRONG)
+def test_a_wrong_training_is_caught(monkeypatch, mutate):
+    mutate(monkeypatch)
+    assert len(outside("nesterov", numbers(train(RUNS["nesterov"], progress=False))))
 
 
-def summary(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Means of a figure's numbers: over stretches of epochs where it shows steps, else as they are."""
-    table = numbers.reset_index().drop(columns=["index", "seed"], errors="ignore")
-    if "test_accuracy" in table:  # which swings while the learning rate is high
-        table = table[table["epoch"] == table["epoch"].max()]
-    elif "batch_size" in table:  # a few batches each: single layers scatter
-        table = (
-            table[table["layer"] != analysis.CLASSIFIER]
-            .drop(columns=["layer", "epoch"])
-            .astype({"batch_size": str})
-        )
-    elif "epoch" in table:
-        table["epoch"] = table["epoch"] // STRETCH * STRETCH
-    if "lr" in table:
-        table["lr"] = table["lr"].map("{:.3g}".format)
-    by = [c for c in table if c == "epoch" or not pd.api.types.is_numeric_dtype(table[c])]
-    means = table.groupby(by, observed=True, sort=False).mean(numeric_only=True)
-    means.index = [" ".join(map(str, np.atleast_1d(key))) for key in means.index.to_flat_index()]
-    return means
+def test_a_crop_without_padding_is_caught(monkeypatch):
+    draw = data.draw
 
+    def centred(dataset, generator):
+        choices = draw(dataset, generator)
+        return replace(choices, crop=torch.full_like(choices.crop, dataset.pad))
 
-def check(dataframe_regression, table: pd.DataFrame) -> None:
-    """Compares with the committed table, row by row."""
-    table = table.astype(float).rename_axis("of").reset_index()
-    dataframe_regression.check(table, tolerances={c: TOLERANCES.get(c, TOLERANCE) for c in table.columns[1:]})
-
-
-NOT_OF_RUNS = ("augmentation", "network", "schedule", "cost")
-
-
-@pytest.mark.parametrize("name", [n for n in gallery.FIGURES if n not in NOT_OF_RUNS])
-def test_numbers_behind_a_figure(demo, dataframe_regression, name):
-    check(dataframe_regression, summary(gallery.picture(name, "demo").numbers))
-
-
-# The digits hardly depend on λ, and the place of a flat maximum is chance; costs are those of a machine.
-@pytest.mark.parametrize("chapter", [c for c in prose.CHAPTERS if c not in ("learning-rates", "cost")])
-def test_numbers_in_a_chapter(demo, dataframe_regression, chapter):
-    numbers = {
-        k: v
-        for k, v in prose.of_chapter(chapter, "demo").items()
-        if isinstance(v, float) and not k.endswith("_best_lr")  # chance, as above
-    }
-    check(dataframe_regression, pd.DataFrame({"value": numbers}))
+    monkeypatch.setattr(data, "draw", centred)
+    assert len(outside("images", images(0)))

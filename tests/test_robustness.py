@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import assert_same_run, few_images, recordable_run
+from conftest import LIMIT, assert_same_run, few_images, recordable_run, wait_for
 
 from lib import __main__ as command_line
 from lib import data, experiments, gradient_noise, library, paths, records, training
@@ -232,7 +231,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     held = context.Event()
     process = context.Process(target=hold, args=(tmp_path / "run", held), daemon=True)
     process.start()
-    assert held.wait(60) and files.claim(tmp_path / "run") is None
+    assert held.wait(LIMIT) and files.claim(tmp_path / "run") is None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert files.lock_beside(tmp_path / "run").exists()
@@ -265,7 +264,7 @@ def files_in(folder):
 
 
 def test_two_runners_train_each_run_once(six, records_in, monkeypatch):
-    trained, both = [], threading.Barrier(2, timeout=60)
+    trained, both = [], threading.Barrier(2, timeout=LIMIT)
 
     def train(config, **_):
         trained.append(config.seed)
@@ -458,8 +457,9 @@ class Sweep:
         self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
         self.folder = folder
 
-    def run(self, stop=None, after=0.0, until=lambda: False):
-        """Starts it, and stops it after so many seconds; how it ended, and what it printed."""
+    def run(self, stop=None, after=0):
+        """Starts it, and stops it in a run after so many; how it ended, and what it printed."""
+        there = self.count("parquet")
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         lines = [self.process.stdout.readline()]
@@ -467,13 +467,16 @@ class Sweep:
             lines.append(self.process.stdout.readline())
         pid = int(lines.pop().split()[1])
         if stop:
-            end = time.monotonic() + after
-            while time.monotonic() < end and not until():
-                time.sleep(0.001)
+            wait_for(lambda: self.count("parquet") >= there + after)
+            wait_for(lambda: self.count("checkpoint") or not after)
             os.kill(pid, stop)
         while not lines or not lines[-1].startswith("ended "):
             lines.append(self.process.stdout.readline())
         return int(lines.pop().split()[1]), lines
+
+    def count(self, suffix):
+        """How many files of this kind are there."""
+        return len(list(self.folder.rglob("*." + suffix)))
 
     def records(self):
         """Every record, whole, and where it lies on the disk: written again, it would lie elsewhere."""
@@ -506,7 +509,7 @@ def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp
         stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 5
         before, ends, resumed = {}, Counter(), 0
         for stop in stops:
-            end, lines = sweep.run(stop, after=moments.uniform(0, 1.5))
+            end, lines = sweep.run(stop, after=moments.randrange(stop is not signal.SIGKILL, 4))
             ends[end] += 1
             if end in (130, 143):
                 assert lines[-1] == STOPPED
@@ -529,13 +532,11 @@ def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp
 def test_processes_end_with_a_parent_that_is_killed(tmp_path, monkeypatch):
     few_images(monkeypatch)
     with Sweep(tmp_path, "--jobs", "2") as sweep:
-        end, _ = sweep.run(signal.SIGKILL, after=120, until=lambda: list(tmp_path.rglob("*.checkpoint")))
+        end, _ = sweep.run(signal.SIGKILL, after=1)
         assert end == -signal.SIGKILL
-        time.sleep(0.5)
-        before = sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*"))
-        time.sleep(1.0)  # epochs take a tenth of it
-        assert before == sorted((p.name, p.stat().st_mtime_ns) for p in tmp_path.rglob("*.*"))
         kept = sweep.records()
+        sweep.process.communicate(timeout=LIMIT)  # which is when none is left that could write into the pipe
+    with Sweep(tmp_path, "--jobs", "2") as sweep:
         end, _ = sweep.run()
         assert end == 0 and len(sweep.records()) == RUNS
         assert_only_more(kept, sweep.records())

@@ -6,15 +6,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
-from conftest import TINY, assert_same_run, recordable_run
+from conftest import LIMIT, TINY, assert_same_run, recordable_run, wait_for
 from distributed import Client
 
 from lib import config, experiments, records, training
@@ -201,7 +201,7 @@ def test_a_failing_job_is_an_error_and_what_was_done_is_kept(trained, monkeypatc
         started.append(config)
         if config == failing:
             fails.set()
-        assert fails.wait(60)
+        assert fails.wait(LIMIT)
         if config == failing:
             raise MemoryError
         return recordable_run(config)
@@ -245,33 +245,48 @@ training.train = train
 """
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A Dask scheduler and two workers, of one and of two threads, as a reader starts them."""
-    folder = tmp_path_factory.mktemp("cluster")
-    preload = folder / "preload.py"
-    preload.write_text(WORKER.format(tests=str(Path(__file__).parent), folder=str(folder)))
-    at = ["--scheduler-file", folder / "scheduler.json", "--no-dashboard"]
-    commands = [["scheduler", *at, "--host", "127.0.0.1", "--port", "0"]]
-    for threads in (1, 2):
-        threads = ["--nthreads", str(threads), "--no-nanny", "--local-directory", folder]
-        commands.append(["worker", *at, *threads, "--preload", preload])
-    with (folder / "log").open("w") as log, ExitStack() as stack:
-        processes = []
-        for command in commands:
-            command = [sys.executable, "-m", "dask", *command]
-            process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
-            stack.callback(process.kill)
-            processes.append(process)
-        wait_for(lambda: (folder / "log").read_text().count("Registered to") == 2)
-        yield Cluster(folder, *processes)
-
-
 class Cluster:
-    def __init__(self, folder, scheduler, one_thread, two_threads):
-        self.folder, self.scheduler = folder, scheduler
+    """A Dask scheduler, and workers of one and of two threads, as a reader starts them."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.workers = folder, {}
+        (folder / "preload.py").write_text(
+            WORKER.format(tests=str(Path(__file__).parent), folder=str(folder))
+        )
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        wait_for(lambda: self.alive() and (folder / "scheduler.json").exists())
         self.address = json.loads((folder / "scheduler.json").read_text())["address"]
-        self.threads = {one_thread.pid: 1, two_threads.pid: 2}
+
+    def _start(self, kind: str, *options) -> subprocess.Popen:
+        at = ["--scheduler-file", self.folder / "scheduler.json"]
+        with (self.folder / "log").open("a") as log:
+            command = [sys.executable, "-m", "dask", kind, *at, "--no-dashboard", *options]
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+
+    def complete(self) -> None:
+        """Starts the workers that there are not, or no more, and waits until all are connected."""
+        for threads in ("1", "2"):
+            if threads not in self.workers or self.workers[threads].poll() is not None:
+                options = ["--nthreads", threads, "--no-nanny", "--local-directory", self.folder]
+                self.workers[threads] = self._start("worker", *options, "--preload", "preload.py")
+        pids = {worker.pid for worker in self.workers.values()}
+        with self.client() as client:
+            wait_for(lambda: self.alive() and set(client.run(os.getpid, on_error="ignore").values()) == pids)
+
+    def alive(self) -> bool:
+        """True; fails with what they said when a worker or the scheduler has ended."""
+        ended = [p.args for p in (self.scheduler, *self.workers.values()) if p.poll() is not None]
+        assert not ended, (self.folder / "log").read_text()
+        return True
+
+    def close(self) -> None:
+        for process in (*self.workers.values(), self.scheduler):
+            process.kill()
+            process.wait()
+
+    def threads(self, pid: int) -> int:
+        """The threads of the worker of that process."""
+        return next(int(threads) for threads, worker in self.workers.items() if worker.pid == pid)
 
     def trained(self, key=None):
         """Pairs of a run's key and the worker's process that trained it, in order."""
@@ -294,6 +309,25 @@ class Cluster:
             (self.folder / f"hold-{key}").unlink(missing_ok=True)
 
     @contextmanager
+    def allowing(self, failures: int):
+        """Meanwhile, a run may cost so many workers before it is given up."""
+
+        def allow(failures):
+            def change(dask_scheduler):
+                before = dask_scheduler.allowed_failures
+                dask_scheduler.allowed_failures = failures
+                return before
+
+            with self.client() as client:
+                return client.run_on_scheduler(change)
+
+        before = allow(failures)
+        try:
+            yield
+        finally:
+            allow(before)
+
+    @contextmanager
     def client(self):
         with Client(self.address, set_as_default=False) as client:
             yield client
@@ -308,17 +342,27 @@ def meanwhile(action):
     future.result()
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+@pytest.fixture(scope="module")
+def shared_cluster(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture
-def keys(monkeypatch, request):
+def cluster(shared_cluster):
+    """A cluster with all of its workers, whatever the tests before this one have done to them."""
+    shared_cluster.complete()
+    return shared_cluster
+
+
+numbers = count()
+
+
+@pytest.fixture
+def keys(monkeypatch):
     """Keys of four runs that are no other test's, in order."""
-    lr = 0.1 + len(request.node.name) / 1000
+    lr = 0.1 + next(numbers) / 1000
     monkeypatch.setitem(experiments.SCALES, "demo", replace(experiments.SCALES["demo"], lr=lr))
     return [config.key for config in experiments.configs("tiny", "demo").values()]
 
@@ -330,7 +374,7 @@ def test_a_cluster_trains_each_run_once_with_the_threads_of_the_worker(cluster, 
     assert [key for key in keys for _ in cluster.trained(key)] == keys
     for found in runner.recorded("tiny", "demo").values():
         assert_same_run(found, recordable_run(found.config))
-        assert found.provenance["threads"] == cluster.threads[workers[found.config.key]]
+        assert found.provenance["threads"] == cluster.threads(workers[found.config.key])
     assert len(runner.recorded("tiny", "demo")) == 4
 
 
@@ -383,26 +427,20 @@ def test_a_worker_that_is_killed_costs_its_current_run_only(cluster, keys):
 
 
 def test_a_run_whose_workers_die_is_given_up(cluster, keys):
-    def allow(failures):
-        with cluster.client() as client:
-            client.run_on_scheduler(
-                lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", failures)
-            )
-
-    allow(0)
-    with cluster.holding(*keys), meanwhile(lambda: kill_the_worker_of(cluster, keys[0])):
+    with cluster.allowing(0), cluster.holding(*keys), meanwhile(lambda: kill_the_worker_of(cluster, keys[0])):
         with pytest.raises(RuntimeError, match="given up, 1 workers died while they trained it"):
             run(["tiny"], "demo", scheduler=cluster.address)
 
 
-def test_a_scheduler_that_goes_away_is_said(cluster, keys):
+def test_a_scheduler_that_goes_away_is_said(tmp_path):
     def kill():
         wait_for(lambda: lines)
         cluster.scheduler.kill()
 
-    lines = []
-    with meanwhile(kill), pytest.raises(RuntimeError, match=f"the scheduler at {cluster.address} is gone"):
-        runner.run(["tiny"], "demo", scheduler=cluster.address, report=lines.append)
+    lines, cluster = [], Cluster(tmp_path)
+    with closing(cluster), meanwhile(kill):
+        with pytest.raises(RuntimeError, match=f"the scheduler at {cluster.address} is gone"):
+            runner.run(["tiny"], "demo", scheduler=cluster.address, report=lines.append)
     assert lines == [f"no worker is connected to {cluster.address} yet; the runs wait for one"]
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import launched, watched
+from browser import new_page, watched
 from bs4 import BeautifulSoup
 
 from lib import paths
@@ -152,12 +152,6 @@ def test_the_whole_site_is_small():
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
-
-
 def visit(page, path):
     """Opens a page of the site, and waits until its equations are set."""
     page.goto(path.as_uri())
@@ -180,7 +174,7 @@ def barriers(page, **options) -> set[tuple[str, str, str]]:
 @pages
 def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
     # in one visit: setting the equations is what takes time
-    page = browser.new_page(color_scheme="light", viewport={"width": 1200, "height": 900})
+    page = new_page(browser, color_scheme="light", viewport={"width": 1200, "height": 900})
     wrong = watched(page)
     visit(page, path)
     # an aligned display is one container; each element of the source has one at least
@@ -197,7 +191,7 @@ def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
 
 @needs_site
 def test_the_explorer_follows_its_sliders(browser):
-    page = browser.new_page()
+    page = new_page(browser)
     visit(page, SITE / "book" / "explorer.html")
     curve = page.locator("svg .equation").first
     curve.wait_for(state="attached")

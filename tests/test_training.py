@@ -10,11 +10,11 @@ import torch
 from conftest import assert_same_run
 from torch.nn import functional as F
 
-from lib import data, experiments, gradient_noise, models, paths, records, training
+from lib import data, gradient_noise, models, paths, records, training
 from lib.config import EPOCH_IMAGES, Config, per_step
 from lib.machinery import checkpoints
 from lib.optimizers import SGD
-from lib.probes import QUANTITIES, WeightProbe
+from lib.probes import QUANTITIES
 from lib.training import DivergedError, evaluate, train
 
 # 1500 images four times in batches of 700: eight steps an epoch, 400 images left over
@@ -222,15 +222,6 @@ def test_a_training_on_cifar10_needs_little_memory(cifar10_files):
     assert int(done.stdout) / 2**20 < 2.5, done.stderr
 
 
-def test_what_is_measured_takes_little_memory():
-    config = Config(width=8)
-    model = models.build(config.architecture, config.width)
-    probe = WeightProbe(list(models.probed_weights(model).values()), config.steps_per_epoch)
-    held = sum(t.nbytes for t in [*probe.old, *probe.average, probe.rows])
-    fetched = (config.epochs - 1) * probe.rows.nbytes
-    assert (held + fetched) / 2**20 < 5
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_lars_takes_the_steps_of_equilibrium_and_sgd_moves_the_rest(momentum):
     config = replace(SHORT, optimizer="lars", momentum=momentum, lr=2.0, weight_decay=0.01)
@@ -242,23 +233,6 @@ def test_lars_takes_the_steps_of_equilibrium_and_sgd_moves_the_rest(momentum):
     np.testing.assert_allclose(s.update_norm_sq[convs], (line_sq * s.weight_norm_sq)[convs], rtol=1e-4)
     expected = s.grad_norm_sq + 0.02 * s.weight_dot_grad + 0.01**2 * s.weight_norm_sq
     np.testing.assert_allclose(s.update_norm_sq[~convs], (s.lr**2 * expected)[~convs], rtol=1e-4)
-
-
-@pytest.mark.parametrize("form", ["sgd", "heavy-ball"])
-def test_the_demo_reaches_equilibrium(form):
-    """The demo at half its length and twice its decay: the norm has as many relaxations to get there."""
-    demo = experiments.configs("dynamics", "demo")[f"{form}-seed0"]
-    run = train(replace(demo.stretched(12), weight_decay=2 * demo.weight_decay), progress=False)
-    s, rho = run.steps.astype(dict.fromkeys(("lr", *QUANTITIES), float)), run.config.momentum
-    s = s[s.epoch.between(3, 7) & (s.layer != "classifier")]  # 6 to 14 of 24
-    terms = s[["layer"]].assign(
-        growth=s.lr**2 * s.grad_norm_sq,
-        shrinkage=2 * s.lr * run.config.weight_decay * (1 - rho) * s.weight_norm_sq,
-    )
-    sums = terms.groupby("layer", observed=True).sum()
-    R = np.sqrt(sums.growth / sums.shrinkage)
-    assert len(R) == 8 and (abs(R - 1) < 0.15).all(), R
-    assert run.test_accuracy > 0.9  # it learns, too
 
 
 def test_slow_bf16_is_said_once_and_fp32_is_silent(monkeypatch, capsys):

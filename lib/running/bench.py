@@ -161,8 +161,7 @@ class _Pictures(TorchDataset):
 
 
 def _plain_loop(config: Config, dataset: data.Dataset) -> Callable[[], None]:
-    data._torchvision_datasets()  # makes torchvision's import work
-    from torchvision import transforms
+    transforms = data.torchvision("transforms")
 
     transform = transforms.Compose(
         [

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from .. import paths
+from ..machinery import machine
 from . import book
 
 NAME = "how-weight-decay-sets-the-step.pdf"
@@ -90,6 +91,7 @@ def print_page(browser: str, page: Path, pdf: Path) -> None:
 
 
 if __name__ == "__main__":
+    machine.print_what_can_be_printed()
     try:
         print(build())
     except (RuntimeError, OSError) as error:
