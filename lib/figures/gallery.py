@@ -122,9 +122,10 @@ def _lag(scale: str, form: str) -> Drawn:
     return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
 
 
-def _rotation(scale: str, *names: str) -> Drawn:
+def _rotation(scale: str, *names: str, without: tuple[str, ...] = ()) -> Drawn:
+    """Of LARS without the classifier, which it does not train."""
     forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
-    tables = {form: analysis.rotations(runs) for form, runs in forms.items()}
+    tables = {form: analysis.rotations(runs).drop(index=list(without)) for form, runs in forms.items()}
     figure = plots.equilibrium(tables, 0.05, "rotation")
     return figure, pd.concat(tables, names=["form"]), _all(forms)
 
@@ -241,7 +242,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, plots.correction),
     "momentum-lag": lambda scale: _lag(scale, "heavy-ball"),
     "rotation": lambda scale: _rotation(scale, "dynamics/heavy-ball", "dynamics/nesterov"),
-    "lars-rotation": lambda scale: _rotation(scale, "lars/lars"),
+    "lars-rotation": lambda scale: _rotation(scale, "lars/lars", without=(analysis.CLASSIFIER,)),
     "lars-norms": lambda scale: _side_by_side(
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),

@@ -136,7 +136,7 @@ def ratio_by_epoch(table: pd.DataFrame) -> Figure:
         axes.axhline(1, color="black", linewidth=0.6, linestyle=":")
         axes.set(title=layer, ylim=(0, top))
     figure.supylabel("R, measured over predicted")
-    legend_above(figure)
+    legend_above(figure, columns=2)
     return figure
 
 

@@ -228,7 +228,7 @@ def critical_batches(runs: list[Run]) -> pd.Series:
     config = runs[0].config
     slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
     within = slopes[slopes["epoch"].between(1, config.epochs - 1)]
-    share = within.groupby("layer", observed=True)["signal"].mean()
+    share = within.groupby("layer", observed=True, sort=False)["signal"].mean()
     return (config.batch_size * (1 / share - 1)).rename("V/|ḡ|²")
 
 

@@ -177,7 +177,9 @@ def correlation(window: Window, run: Run) -> pd.Series:
 def noise_slope(window: Window, run: Run) -> pd.Series:
     """Slope of log |g| against log N, the mean of the frozen checkpoints in the window."""
     within = analysis.in_window(_noise_slopes(run), run.config.epochs, _of_24(window))
-    return within.groupby("layer", observed=True)["slope"].mean()
+    return within.groupby("layer", observed=True, sort=False)[
+        "slope"
+    ].mean()  # in their order, not the alphabet's
 
 
 def step_of_batch(window: Window, whole: Run, part: Run) -> pd.Series:
