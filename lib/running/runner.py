@@ -91,7 +91,9 @@ def _checkpoint(one: Planned):
 def _report_recorded(one: Planned, report: Callable[[str], None]) -> None:
     path = library.path(one)
     run = library.read(path)  # a damaged record is an error, not a run that is done
-    _checkpoint(one).unlink(missing_ok=True)  # of a process that was killed between the record and this
+    # of a process that was killed between the record and this; a read-only disk refuses to remove even nothing
+    if _checkpoint(one).exists():
+        _checkpoint(one).unlink(missing_ok=True)
     # likewise; one that is held stays
     if files.lock_beside(path).exists() and (lock := files.claim(path)):
         files.give_free(lock)
