@@ -1,7 +1,7 @@
 """Trains and records what is planned and not recorded yet, here, in processes or on a cluster."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
@@ -69,7 +69,7 @@ def run(
             time.sleep(POLL_SECONDS)
 
 
-def _trained(claims: "_Claims", jobs: int, scheduler: str | None) -> Iterator[tuple[str, Run]]:
+def _trained(claims: "_Claims", jobs: int, scheduler: str | None) -> Generator[tuple[str, Run], None, None]:
     if scheduler:
         if configs := {one.title: one.config for one in claims.given_out()}:
             yield from cluster.train_all(configs, scheduler, claims.report)
