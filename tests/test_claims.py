@@ -468,6 +468,19 @@ def test_a_seed_counts_only_with_all_that_is_looked_at():
     assert judge("ratio", runs) is None
 
 
+def test_a_run_so_short_that_some_of_its_24th_parts_have_no_step():
+    config = replace(PLAIN, epochs=4, peak_epoch=1.0)
+    runs = {}
+    for form, of in CONFIGS.items():
+        c = replace(of, epochs=4, peak_epoch=1.0)
+        runs[form] = {seed: synthetic_run(replace(c, seed=seed), LAYERS, 3) for seed in range(3)}
+    assert config.epochs / 24 < 1 / 3  # a step is longer
+    for claim in claims.CLAIMS:
+        if claim.epochs and claim.forms[0] in runs:
+            found = verdicts.judge(claim, runs)
+            assert found.seeds == 3 and found.layers["mean"].notna().all(), claim.name
+
+
 def test_accuracies_are_paired_by_seed():
     """Seeds that are good for both: their difference scatters less than either."""
     luck = np.array([0, 0.02, -0.02])

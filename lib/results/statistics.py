@@ -55,13 +55,13 @@ def _noise_slopes(run: Run) -> pd.DataFrame:
     return analysis.noise_slopes(analysis.convolutions(analysis.noise([run])), run.config.batch_size)
 
 
-def _of_24(window: Window) -> Window:
+def of_24(window: Window) -> Window:
     """The window as fractions of a run, whatever its length."""
     return window[0] / 24, window[1] / 24
 
 
 def _all_layers(run: Run, window: Window) -> pd.DataFrame:
-    return analysis.in_window(_dynamics(run), run.config.epochs, _of_24(window))
+    return analysis.in_window(_dynamics(run), run.config.epochs, of_24(window))
 
 
 def _rows(run: Run, window: Window) -> pd.DataFrame:
@@ -165,7 +165,7 @@ def against_closed_form(window: Window, run: Run) -> pd.Series:
 
 
 def _off(by_epoch: pd.DataFrame, run: Run, window: Window, column: str) -> pd.Series:
-    rows = analysis.in_window(by_epoch, run.config.epochs, _of_24(window)).set_index("layer")
+    rows = analysis.in_window(by_epoch, run.config.epochs, of_24(window)).set_index("layer")
     return _rms_over_epochs(rows["R"] - rows[column])
 
 
@@ -176,7 +176,7 @@ def correlation(window: Window, run: Run) -> pd.Series:
 
 def noise_slope(window: Window, run: Run) -> pd.Series:
     """Slope of log |g| against log N, the mean of the frozen checkpoints in the window."""
-    within = analysis.in_window(_noise_slopes(run), run.config.epochs, _of_24(window))
+    within = analysis.in_window(_noise_slopes(run), run.config.epochs, of_24(window))
     return within.groupby("layer", observed=True, sort=False)[
         "slope"
     ].mean()  # in their order, not the alphabet's
@@ -184,7 +184,7 @@ def noise_slope(window: Window, run: Run) -> pd.Series:
 
 def step_of_batch(window: Window, whole: Run, part: Run) -> pd.Series:
     """λ|g|/|w| with the whole batch and λ, over that with a part of both."""
-    steps = [analysis.mean_step(run, _of_24(window)) for run in (whole, part)]
+    steps = [analysis.mean_step(run, of_24(window)) for run in (whole, part)]
     return (steps[0] / steps[1]).drop(CLASSIFIER)
 
 

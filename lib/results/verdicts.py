@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments, library
-from . import claims
+from ..run import Run
+from . import analysis, claims
 from .claims import CLAIMS, Claim
 from .rule import Bound, Verdict, decide
-from .statistics import Seeds
+from .statistics import Seeds, Window, of_24
 
 NOT_RECORDED = "not recorded yet"
 
@@ -56,10 +57,18 @@ def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
     if claim.epochs is None or not claim.single:
         return None
     first, last = claim.epochs
-    each = [claim.statistic(seeds, (epoch, epoch + 1)) for epoch in range(int(first), int(last))]
+    one_seed = [next(iter(of_form.values())) for of_form in seeds.values()]
+    windows = [(epoch, epoch + 1) for epoch in range(int(first), int(last))]
+    each = [claim.statistic(seeds, w) for w in windows if all(_has_rows(run, w) for run in one_seed)]
     numbers = pd.concat(each, ignore_index=True)
     furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
     return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
+
+
+def _has_rows(run: Run, window: Window) -> bool:
+    """Whether anything was measured there: a short run may have no step in a 24th part of itself."""
+    table = run.noise if run.steps.empty else run.steps
+    return not analysis.in_window(table, run.config.epochs, of_24(window)).empty
 
 
 def judged(some: Iterable[Claim], recorded: Seeds) -> list[tuple[Claim, Verdict | None]]:
