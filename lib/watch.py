@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import invariance, laws, stretches
 from .invariance import Finding
 from .machinery import files
+from .probes import wide
 from .stretches import COLUMNS
 
 #: Columns of `Watch.table`.
@@ -133,8 +134,8 @@ class Watch:
     def _measure(self, used) -> None:
         rows, coefficients = [], []
         for label, (group, new, grad) in used.items():
-            old, grad = _wide(self.old[label]), _wide(grad)
-            update = _wide(new) - old
+            old, new, grad = wide([self.old[label], new, grad])
+            update = new - old
             pairs = ((old, old), (grad, grad), (old, grad), (update, update), (old, update))
             dots = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in pairs]
             dots.append(self._dot_sum(label, grad))
@@ -160,7 +161,7 @@ class Watch:
             rho = laws.momentum(group)
             if not rho:
                 continue
-            grad = _wide(grad)
+            (grad,) = wide([grad])
             if label in self.sums:
                 torch.add(grad, self.sums[label], alpha=rho, out=self.sums[label])
             else:
@@ -295,8 +296,3 @@ class Watch:
         self.steps = state["steps"]
         device = {label: self.parameters[name].device for label, (name, _) in self.units.items()}
         self.sums = {label: v.to(device[label], copy=True) for label, v in state["sums"].items()}
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In a type whose sums do not overflow."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
