@@ -230,7 +230,7 @@ def _check(good: bool, config: Config, name: str, allowed: str) -> None:
         raise ValueError(f"{name}={getattr(config, name)!r} is not allowed; it must be {allowed}")
 
 
-def _typed(name: str, value, kind: type):
+def _typed(name: str, value, kind):
     # bool is an int, and an int serves as a float: as one, since lr=4 and lr=4.0 must have one key
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):

@@ -130,7 +130,7 @@ def _download_cifar10(root: Path, folder: Path) -> None:
     lock = files.claim(folder)
     if lock is None:
         say(f"CIFAR-10 is downloaded to {root} by another process, which is waited for")
-        lock = files.claim(folder, wait=True)
+        lock = files.claim_in_turn(folder)
     try:
         if folder.is_dir():  # by now
             return

@@ -118,7 +118,7 @@ def build(architecture: str, width: int = 64, classes: int = 10) -> nn.Module:
     kind, branches = parse_architecture(architecture)
     if width < 1:
         raise ValueError(f"width={width!r} is not allowed; it must be a whole number from 1 up")
-    net = OrderedDict(prep=conv_bn_relu(3, width))
+    net: OrderedDict[str, nn.Module] = OrderedDict(prep=conv_bn_relu(3, width))
     for i, name in enumerate(LAYERS):
         channels = width * 2 ** (i + 1)
         layer = conv_bn_relu(channels // 2, channels, pool=True)
@@ -138,7 +138,7 @@ def logits(model: nn.Module, images: torch.Tensor, precision: str = "fp32") -> t
         return model(images).float()
 
 
-def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def probed_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights of all convolutions and linear maps, by name, from input to output.
 
     Names leave out the parts that say nothing: ``layer1.residual.res1.conv.weight`` is
@@ -151,7 +151,7 @@ def probed_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def scale_invariant_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def scale_invariant_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Those of `probed_weights` whose length does not matter, in a network that `build` made.
 
     These are its convolutions: batch norm follows each of them, and nothing else reads its output.

@@ -34,6 +34,13 @@ class _ForeachOptimizer(torch.optim.Optimizer):
     def _own_group(self, group: dict) -> dict:
         return group
 
+    @staticmethod
+    def _check_group(group: dict) -> None:
+        """Raises ValueError when a setting is out of range."""
+
+    def _step_group(self, weights: list[Tensor], grads: list[Tensor], group: dict) -> None:
+        """A step on the weights of a group that have gradients."""
+
     @torch.no_grad()
     def step(self, closure=None):
         """One step on every parameter that has a gradient; returns the closure's loss, if one is given."""
@@ -57,7 +64,7 @@ class _ForeachOptimizer(torch.optim.Optimizer):
         buffers = [self.state[w]["momentum_buffer"] for w in weights]
         torch._foreach_mul_(buffers, momentum)
         torch._foreach_add_(buffers, direction)
-        return torch._foreach_add(direction, buffers, alpha=momentum) if nesterov else buffers
+        return [*torch._foreach_add(direction, buffers, alpha=momentum)] if nesterov else buffers
 
 
 class SGD(_ForeachOptimizer):
@@ -72,7 +79,16 @@ class SGD(_ForeachOptimizer):
     Raises ValueError when a setting is out of range, of a group or of a state that is loaded too.
     """
 
-    def __init__(self, params, lr, momentum=0, weight_decay=0, nesterov=False, *, decoupled=False):
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        decoupled: bool = False,
+    ):
         super().__init__(
             params,
             dict(lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, decoupled=decoupled),
@@ -123,7 +139,16 @@ class LARS(_ForeachOptimizer):
     that is loaded too.
     """
 
-    def __init__(self, params, lr, momentum=0, weight_decay=0, *, form="post", trust=0.001):
+    def __init__(
+        self,
+        params,
+        lr: float,
+        momentum: float = 0,
+        weight_decay: float = 0,
+        *,
+        form: str = "post",
+        trust: float = 0.001,
+    ):
         super().__init__(
             params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, form=form, trust=trust)
         )

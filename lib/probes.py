@@ -47,7 +47,7 @@ class WeightProbe:
         """
         self._check_before()
         self.before = self._versions()
-        weights, grads = wide(self.weights), wide([w.grad for w in self.weights])
+        weights, grads = wide(self.weights), wide([w.grad for w in self.weights if w.grad is not None])
         norms_sq = _norms_sq(grads)
         row = self.rows[self.step]
         row[0] = _norms_sq(weights)
@@ -108,7 +108,7 @@ def wide(tensors: list[Tensor]) -> list[Tensor]:
     return [t.to(_wide_type(t)) for t in tensors]
 
 
-def _norms_sq(tensors: list[Tensor]) -> Tensor:
+def _norms_sq(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).square()
 
 

@@ -40,7 +40,10 @@ def train(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machine.check_precision(config.precision, device, say)
-    provenance = machine.provenance(device) | {"precision": config.precision, "sources": sources.digest()}
+    provenance = machine.provenance(device) | {
+        "precision": config.precision,
+        "sources": sources.digest(),
+    }
     if device.type == "cpu":
         machine.keep_freed_memory()
     training = _Training(config, device)
@@ -58,7 +61,7 @@ def train(
             training.epoch(dataset, bar)
             if training.goes_on:
                 kept.save(training.state_dict)
-    run = training.run(provenance)
+    run = training.run({**provenance})
     if run.diverged_at is not None:
         raise DivergedError(run)
     return run
@@ -172,7 +175,7 @@ def build(config: Config, device) -> torch.nn.Module:
         # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
         torch.default_generator.manual_seed(config.seed)
         model = models.build(config.architecture, config.width)
-    return model.to(device, memory_format=torch.channels_last)
+    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def batches(dataset: data.Dataset, choices: data.Choices, batch_size: int):
@@ -188,14 +191,15 @@ def batches(dataset: data.Dataset, choices: data.Choices, batch_size: int):
 
 def steppers(model, config: Config, lrs: np.ndarray):
     """Pairs of an optimiser and its learning rate at each step; together they move all weights."""
-    settings = {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    lr, momentum, weight_decay = config.lr, config.momentum, config.weight_decay
     if config.optimizer == "sgd":
-        return [(optimizers.SGD(model.parameters(), nesterov=config.nesterov, **settings), lrs)]
+        sgd = optimizers.SGD(model.parameters(), lr, momentum, weight_decay, config.nesterov)
+        return [(sgd, lrs)]
     scaled = list(models.scale_invariant_weights(model).values())
     others = [w for w in model.parameters() if all(w is not s for s in scaled)]
-    lars_lrs = theory.equilibrium_ratio(lr=lrs, weight_decay=config.weight_decay, momentum=config.momentum)
-    lars = optimizers.LARS(scaled, lr=config.lr, momentum=config.momentum)
-    return [(lars, lars_lrs), (optimizers.SGD(others, **settings), lrs)]
+    lars_lrs = theory.equilibrium_ratio(lr=lrs, weight_decay=weight_decay, momentum=momentum)
+    lars = optimizers.LARS(scaled, lr, momentum)
+    return [(lars, lars_lrs), (optimizers.SGD(others, lr, momentum, weight_decay), lrs)]
 
 
 def train_epoch(model, steppers, probe, batches, bar, precision: str = "fp32"):

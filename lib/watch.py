@@ -53,8 +53,9 @@ def watch(
     """
     if every < 1:
         raise ValueError(f"every={every!r} is not allowed; it must be a whole number from 1 up")
-    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = optimizer.optimizer  # a library's wrapper
+    inner = getattr(optimizer, "optimizer", None)
+    while isinstance(inner, torch.optim.Optimizer):  # a library's wrapper
+        optimizer, inner = inner, getattr(inner, "optimizer", None)
     return Watch(model, optimizer, loss, every, correlation, slices or {})
 
 
@@ -74,7 +75,7 @@ class Watch:
         self.device = next(p.device for p in self.parameters.values() if id(p) in trained)
         self.stretches = stretches.Stretches(list(self.units), self.device)
         self.sums, self.laws, self.old = {}, {}, {}
-        self.coefficients, self.on_device = [], None
+        self.coefficients, self.on_device = [], torch.empty(0)
         # the last, after all that can fail: no error leaves a hook behind
         self.hooks = [
             optimizer.register_step_pre_hook(self._before),
@@ -261,7 +262,9 @@ class Watch:
             axes.set_yscale("log", base=2)
             axes.yaxis.set_major_formatter("{x:g}")
         if 0 < invariant.sum() <= 10:
-            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize="small")
+            figure.legend(
+                *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small"
+            )
         return figure
 
     def save(self, path: str | os.PathLike) -> None:

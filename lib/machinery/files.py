@@ -86,23 +86,30 @@ def lock_beside(path: str | os.PathLike) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def claim(path: str | os.PathLike, wait: bool = False) -> "BaseFileLock | None":
+def claim(path: str | os.PathLike) -> "BaseFileLock | None":
     """A lock on a file's name, so that two processes do not make the same file; None while another has it.
 
     >>> if lock := claim("run.parquet"):
     ...     make("run.parquet")
     ...     give_free(lock)
 
-    With ``wait`` it is waited for. The system frees the lock of a process that is gone; what such a
-    process leaves is no lock, and is taken over. Raises OSError when the lock's file cannot be made.
+    The system frees the lock of a process that is gone; what such a process leaves is no lock, and is
+    taken over. Raises OSError when the lock's file cannot be made.
     """
-    from filelock import FileLock, Timeout  # not for those who only read
+    from filelock import Timeout  # not for those who only read
 
-    lock = FileLock(lock_beside(path), mode=0o644, thread_local=False)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        return claim_in_turn(path, seconds=0)
     except Timeout:
         return None
+
+
+def claim_in_turn(path: str | os.PathLike, seconds: float = -1) -> "BaseFileLock":
+    """The lock of `claim`, waited for; for ever, unless so many ``seconds`` are given."""
+    from filelock import FileLock
+
+    lock = FileLock(lock_beside(path), mode=0o644, thread_local=False)
+    lock.acquire(timeout=seconds)
     return lock
 
 

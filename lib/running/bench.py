@@ -229,8 +229,8 @@ def _arithmetic(config: Config, steps: int, device) -> Callable[[], None]:
 
     def epoch():
         for _ in range(int(products)):
-            left @ right
-        left[: round(rest)] @ right
+            _ = left @ right
+        _ = left[: round(rest)] @ right
 
     return epoch
 
