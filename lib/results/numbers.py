@@ -51,7 +51,7 @@ def paired(runs: list[Run], reference: list[Run]) -> pd.Series:
     return pd.Series({seed: of[seed] - to[seed] for seed in of if seed in to})
 
 
-def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str, float | int]:
+def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> Numbers:
     """`of_equilibrium` of each form's table, with the form before each name, as in ``sgd_low``."""
     return {
         f"{form}_{k}": v
@@ -60,7 +60,7 @@ def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str,
     }
 
 
-def of_equilibrium(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
+def of_equilibrium(table: pd.DataFrame, tolerance: float) -> Numbers:
     """What the prose says of an `equilibrium` table, for the convolutions only, rounded.
 
     ``low`` and ``high`` are the least and greatest R of a layer, ``within`` how many of the
@@ -162,7 +162,7 @@ def rotation_numbers(name: str, runs: list[Run]) -> Numbers:
     return found | {f"{name}_turn_within": int(((turn - 1).abs() <= 0.05).sum())}
 
 
-def relaxation_numbers(run: Run) -> dict[str, float]:
+def relaxation_numbers(run: Run) -> Numbers:
     """Peak ``lr``, and the ``relaxation`` of |w|⁴ there in steps and in epochs, rounded."""
     steps = theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run))
     found = {"lr": run.config.lr, "relaxation": steps, "relaxation_epochs": steps / run.steps_per_epoch}
