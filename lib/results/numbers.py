@@ -51,7 +51,7 @@ def paired(runs: list[Run], reference: list[Run]) -> pd.Series:
     return pd.Series({seed: of[seed] - to[seed] for seed in of if seed in to})
 
 
-def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str, float | int]:
+def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> Numbers:
     """`of_equilibrium` of each form's table, with the form before each name, as in ``sgd_low``."""
     return {
         f"{form}_{k}": v
@@ -60,7 +60,7 @@ def form_numbers(tables: dict[str, pd.DataFrame], tolerance: float) -> dict[str,
     }
 
 
-def of_equilibrium(table: pd.DataFrame, tolerance: float) -> dict[str, float | int]:
+def of_equilibrium(table: pd.DataFrame, tolerance: float) -> Numbers:
     """What the prose says of an `equilibrium` table, for the convolutions only, rounded.
 
     ``low`` and ``high`` are the least and greatest R of a layer, ``within`` how many of the
