@@ -45,7 +45,7 @@ def scale_invariant(
     """The parameters of ``model`` whose length the loss does not depend on, by their full names.
 
     ``loss`` computes the loss of one fixed batch, by calling the model; each module must be in the mode in
-    which it trains. The test is made near the present weights, not at them: zeros that an initialiser
+    which it trains. The test is made at the present weights and near them: zeros that an initialiser
     left hide what a parameter does. Wrappers for several devices are taken off, names are those inside.
     ``slices`` names parameters that hold several weights, and the rows of each, as a fused projection of
     queries, keys and values does; a part is called ``name[0:64]`` and is a view of its parameter.
@@ -80,7 +80,7 @@ def scale_invariant_filters(model: nn.Module, loss: Callable[[], Tensor]) -> dic
 
 
 def examine(model, loss, slices=None) -> dict[str, Finding]:
-    """A `Finding` for every parameter, or part of one; arguments and errors are those of `scale_invariant`."""
+    """A `Finding` for every parameter or part of one; arguments and errors as in `scale_invariant`."""
     return _judge(model, loss, units(dict(unwrapped(model).named_parameters()), slices or {}))
 
 
@@ -88,7 +88,9 @@ def units(parameters: Mapping[str, Tensor], slices: Mapping[str, Sequence[slice]
     """What is judged as one vector: by its label a parameter's name and an index into it."""
     for name in slices:
         if name not in parameters:
-            raise ValueError(f"slices name {name!r}, which is no parameter; it must be one of the model's")
+            raise ValueError(
+                f"slices name {name!r}, which is no parameter of the model; see named_parameters()"
+            )
     found = {}
     for name, parameter in parameters.items():
         if name not in slices:
@@ -130,49 +132,61 @@ def _judge_in(precision, model, loss, units) -> dict[str, Finding]:
     parameters = dict(unwrapped(model).named_parameters())
     values = _nearby(parameters, precision.double)
     start, grads = evaluate(model, loss, values, precision.double, with_grads=True)
-    again, _ = evaluate(model, loss, values, precision.double)
+
+    def loss_at(point) -> float:
+        return evaluate(model, loss, point, precision.double)[0]
+
+    again = loss_at(values)
     if abs(again - start) > precision.change * abs(start):
         raise ValueError(
-            f"the loss was {start:.6g} and then {again:.6g} at the same weights; it must be of one fixed batch"
+            f"the loss was {start:.6g} and then {again:.6g} at the same weights; it must be of one batch"
         )
-    norms, cosines = {}, {}
-    for label, (name, index) in units.items():
-        if (grad := grads.get(name)) is not None:
-            w, g = values[name][index], grad[index]
-            norms[label] = float(w.norm() * g.norm())
-            cosines[label] = float((w * g).sum()) / norms[label] if norms[label] else 0.0
-    largest = max(norms.values(), default=0.0)
-    candidates = [
-        label
-        for label, norm in norms.items()
-        if norm > precision.gradient * largest and abs(cosines[label]) < precision.cosine
-    ]
-    generator = torch.Generator().manual_seed(1)
-
-    def unchanged(labels) -> bool:
-        scaled = values | {units[label][0]: values[units[label][0]].clone() for label in labels}
-        for label in labels:
-            name, index = units[label]
-            power = int(torch.randint(4, (), generator=generator))
-            scaled[name][index] *= (0.25, 0.5, 2.0, 4.0)[power]  # exact in every type of number
-        moved, _ = evaluate(model, loss, scaled, precision.double)
-        return abs(moved - start) <= precision.change * max(abs(start), largest)
-
-    invariant = set(_all_that_pass(candidates, unchanged))
-    kind = "" if precision.double else ", in the model's own precision"
+    sizes, cosines = _angles(units, values, grads)
+    largest = max(sizes.values(), default=0.0)
+    seen = {label for label, size in sizes.items() if size > precision.gradient * largest}
+    candidates = [label for label in units if label in seen and abs(cosines[label]) < precision.cosine]
+    invariant = candidates
+    for point in (values, _copies(parameters, precision.double)):
+        invariant = _unchanged(invariant, units, point, loss_at, precision.change, largest)
 
     def why(label) -> str:
         if not parameters[units[label][0]].requires_grad:
             return "frozen"
-        if norms.get(label, 0.0) <= precision.gradient * largest:
+        if label not in seen:
             return "the loss does not depend on it"
-        if label in invariant:
-            return f"rescaling leaves the loss unchanged{kind}"
-        if label in candidates:
-            return f"rescaling changes the loss{kind}"
-        return f"gradient along the weight, cos {cosines[label]:.1g}{kind}"
+        if label not in candidates:
+            return f"gradient along the weight, cos {cosines[label]:.1g}"
+        found = f"rescaling {'leaves the loss unchanged' if label in invariant else 'changes the loss'}"
+        return found if precision.double else f"{found}, in the model's own precision"
 
     return {label: Finding(label in invariant, why(label)) for label in units}
+
+
+def _angles(units, values, grads):
+    """|w||g| of each unit with a gradient, and the cosine of the angle between the two."""
+    sizes, cosines = {}, {}
+    for label, (name, index) in units.items():
+        if (grad := grads.get(name)) is not None:
+            w, g = values[name][index], grad[index]
+            sizes[label] = float(w.norm() * g.norm())
+            cosines[label] = float((w * g).sum()) / sizes[label] if sizes[label] else 0.0
+    return sizes, cosines
+
+
+def _unchanged(labels, units, point, loss_at, change, largest) -> list[str]:
+    """Those of the labels that can be rescaled at a point, all at once, without a change of the loss."""
+    start = loss_at(point)
+    generator = torch.Generator().manual_seed(1)
+
+    def unchanged(labels) -> bool:
+        scaled = point | {units[label][0]: point[units[label][0]].clone() for label in labels}
+        for label in labels:
+            name, index = units[label]
+            power = int(torch.randint(4, (), generator=generator))
+            scaled[name][index] *= (0.25, 0.5, 2.0, 4.0)[power]  # exact in every type of number
+        return abs(loss_at(scaled) - start) <= change * max(abs(start), largest)
+
+    return _all_that_pass(labels, unchanged)
 
 
 def _all_that_pass(labels, test) -> list[str]:
@@ -185,16 +199,23 @@ def _all_that_pass(labels, test) -> list[str]:
     return _all_that_pass(labels[:half], test) + _all_that_pass(labels[half:], test)
 
 
-def _nearby(parameters, double: bool) -> dict[str, Tensor]:
-    """Copies of the parameters, the trained ones moved by a tenth of their size, zeros by a tenth."""
-    generator = torch.Generator().manual_seed(0)
-    values = {}
+def _copies(parameters, double: bool) -> dict[str, Tensor]:
     for name, p in parameters.items():
         if isinstance(p, nn.UninitializedParameter):
             raise ValueError(f"{name} has no shape yet; run the model once before")
-        value = p.detach().double() if double and p.is_floating_point() else p.detach().clone()
+    wide = {name: double and p.is_floating_point() for name, p in parameters.items()}
+    return {
+        name: p.detach().to(torch.float64 if wide[name] else p.dtype, copy=True)
+        for name, p in parameters.items()
+    }
+
+
+def _nearby(parameters, double: bool) -> dict[str, Tensor]:
+    """Copies of the parameters, the trained ones moved by a tenth of their size, zeros by a tenth."""
+    generator = torch.Generator().manual_seed(0)
+    values = _copies(parameters, double)
+    for name, p in parameters.items():
         if p.requires_grad and p.is_floating_point() and p.numel():
-            noise = torch.randn(p.shape, generator=generator).to(value)
-            value = value + 0.1 * noise * (value.square().mean().sqrt() if value.any() else 1.0)
-        values[name] = value
+            noise = torch.randn(p.shape, generator=generator).to(values[name])
+            values[name] += 0.1 * noise * (values[name].square().mean().sqrt() if p.any() else 1.0)
     return values

@@ -62,7 +62,7 @@ def law(optimizer: torch.optim.Optimizer, group: Mapping) -> Law | None:
 def corrections(law: Law, overlap):
     """Factors on the predicted λ|g|/|w| and on the predicted angle for gradients that repeat earlier ones.
 
-    ``overlap`` is g·v/|g|² with v = Σ ρ^k g_{t−1−k}; both factors are 1 at 0, and where no law for it is known.
+    ``overlap`` is g·v/|g|² with v = Σ ρ^k g_{t−1−k}. Both are 1 at 0, and where no law for it is known.
     """
     settings, overlap = dict(law.settings), np.float64(overlap)
     with np.errstate(invalid="ignore", divide="ignore"):  # no prediction is a number, NaN

@@ -116,7 +116,7 @@ def row(measured: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def numbers(total: np.ndarray, law: laws.Law | None) -> dict[str, float]:
-    """What `lib.watch.Watch.table` shows, from sums over some steps; NaN where nothing is measured or predicted."""
+    """`NUMBERS` from sums over some steps; NaN where nothing is measured or predicted."""
     sums = dict(zip(COLUMNS, map(float, total), strict=True))
     n, found = sums["samples"], dict.fromkeys(NUMBERS, math.nan)
     if not n:

@@ -21,7 +21,8 @@ from .stretches import COLUMNS
 
 #: Columns of `Watch.table`.
 TABLE = (
-    "invariant", "why", "cos", "R", "R_error", "rotation", "rotation_over_predicted", "relaxation_steps", "verdict"
+    "invariant", "why", "cos", "R", "R_error", "rotation", "rotation_over_predicted", "relaxation_steps",
+    "verdict",
 )  # fmt: skip
 
 BLOCKS = 10  # of the second half of a training; their scatter gives the error of R
@@ -219,7 +220,7 @@ class Watch:
     def scalars(self) -> dict[str, float]:
         """Of each scale-invariant parameter R, the rotation over its prediction, and cos, of late.
 
-        For a logger: the keys are ``R/name``, ``rotation_over_predicted/name`` and ``cos/name``; NaN is left out.
+        For a logger: keys are ``R/name``, ``rotation_over_predicted/name`` and ``cos/name``; NaN is left out.
         """
         _, sums = self.stretches.fetch()
         recent = sums[-max(1, len(sums) // 8) :].sum(axis=0)
@@ -256,8 +257,8 @@ class Watch:
     def save(self, path: str | os.PathLike) -> None:
         """Writes a Parquet file, whole or not at all: a row for each stretch of training and parameter.
 
-        Its columns are ``parameter``, the ``step`` at which the stretch starts, the sums `lib.stretches.COLUMNS`,
-        and ``invariant`` and ``why``.
+        Its columns are ``parameter``, the ``step`` at which the stretch starts, the sums of
+        `lib.stretches.COLUMNS`, and ``invariant`` and ``why``.
         """
         findings = self.table()[["invariant", "why"]]
         table = self.stretches.history().merge(findings, left_on="parameter", right_index=True)

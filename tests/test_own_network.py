@@ -15,7 +15,7 @@ NAME = "weight_decay_equilibrium"
 MODULES = {path.relative_to(paths.ROOT / "lib").as_posix() for path in (paths.ROOT / "lib").rglob("*.py")}
 #: What the book is made with, and the page must do without.
 HEAVY = {"papermill", "jupyter_book", "myst_nb", "seaborn"}
-FEWER = {"resnet_steps": 3, "gpt_steps": 60, "tuning_steps": 2}
+FEWER = {"resnet_steps": 2, "gpt_steps": 60, "tuning_steps": 2}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import io
 import os
 from collections.abc import Iterable
 from functools import wraps
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -84,7 +84,7 @@ def form_style(form: str) -> dict[str, object]:
     return dict(_FORMS[form])
 
 
-def architecture_style(architecture: str) -> dict[str, object]:
+def architecture_style(architecture: str) -> dict[str, Any]:
     """Marker, colour and kind of line of a network, by its name.
 
     The layers that carry a branch give colour and marker; what they carry gives the line: solid
@@ -146,7 +146,9 @@ def shown(figure: Figure) -> SVG:
     return SVG(file.getvalue().decode())
 
 
-def new_axes(columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing):
+def new_axes(
+    columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing
+) -> tuple[Figure, Any]:
     """A figure and its axes, laid out so that nothing overlaps; ``size`` in inches."""
     return plt.subplots(rows, columns, figsize=size, layout="constrained", **sharing)
 

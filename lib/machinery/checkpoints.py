@@ -48,13 +48,13 @@ class Checkpoint:
         try:
             made_by, state = _read(self.path)
         except _DamagedError as error:
-            return self._discard(title, str(error))
+            return _discard(self.path, title, str(error))
         other = [
             f"{name} {made_by.get(name)!r} and not {value!r}"
             for name, value in self.made_by.items()
             if made_by.get(name) != value
         ]
-        return self._discard(title, f"made with {', '.join(other)}") if other else state
+        return _discard(self.path, title, f"made with {', '.join(other)}") if other else state
 
     def save(self, state: Callable[[], dict]) -> None:
         """Keeps the state, unless the last was kept less than ``SECONDS`` ago."""
@@ -69,9 +69,10 @@ class Checkpoint:
             file.write(content)
         self.last = time.monotonic()
 
-    def _discard(self, title: str, reason: str) -> None:
-        say(f"{title}: the checkpoint {self.path} is discarded, {reason}; the run starts anew")
-        self.path.unlink()
+
+def _discard(path: Path, title: str, reason: str) -> None:
+    say(f"{title}: the checkpoint {path} is discarded, {reason}; the run starts anew")
+    path.unlink()
 
 
 class _DamagedError(Exception):

@@ -22,7 +22,7 @@ def describe() -> dict[str, str | int]:
     """Processor, cores, versions and date of what is done now."""
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "torch": version("torch"),
         "numpy": version("numpy"),
         "python": platform.python_version(),

@@ -1,6 +1,7 @@
 """Tidy tables from runs: pure functions of what was recorded."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from ..run import AVERAGE_DECAY, Run
 EQUILIBRIUM_WINDOW = (6 / 24, 14 / 24)
 
 
-def settings(run: Run) -> dict[str, float]:
+def settings(run: Run) -> dict[str, Any]:
     """Weight decay and momentum of a run, as keyword arguments of `lib.theory`."""
     return {"weight_decay": run.config.weight_decay, "momentum": run.config.momentum}
 

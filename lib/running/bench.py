@@ -61,27 +61,27 @@ def run(
             raise ValueError(f"{name}={value!r} is not allowed; it must be a whole number from 1 up")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' is not there; it must be cpu, or left out")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    images = 100 * 512 if device.type == "cuda" else 160 * 512 // width
+    on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    images = 100 * 512 if on.type == "cuda" else 160 * 512 // width
     steps = steps or max(2, images // batch_size)
     config = Config(width=width, batch_size=batch_size, precision=precision)
-    if device.type == "cpu":
+    if on.type == "cpu":
         machine.keep_freed_memory()
-    images = _random_images(steps * config.batch_size, device)
+    images = _random_images(steps * config.batch_size, on)
     variants = {
         "trainer": _trainer(config, images, probes=True),
         "no_probes": _trainer(config, images, probes=False),
         "plain": _plain_loop(config, images),
-        "convolutions": _convolutions(config, steps, device),
-        "arithmetic": _arithmetic(config, steps, device),
+        "convolutions": _convolutions(config, steps, on),
+        "arithmetic": _arithmetic(config, steps, on),
     }
     speeds = {name: [] for name in variants}
     for epoch in tqdm(range(rounds + 1), desc="bench", unit="round", disable=None, leave=False):
         for name, work in variants.items():
-            seconds = _timed(work, device)
+            seconds = _timed(work, on)
             if epoch:  # the first round warms up
                 speeds[name].append(round(steps * config.batch_size / seconds, 1))
-    memory, here = _memory_mib(device), machine.of_training(device)
+    memory, here = _memory_mib(on), machine.of_training(on)
     return Bench(width, batch_size, speeds, memory, here, precision)
 
 
@@ -128,6 +128,9 @@ class _NoProbe:
     def after_step(self):
         pass
 
+    def fetch(self):
+        pass
+
 
 def _trainer(config: Config, dataset: data.Dataset, probes: bool) -> Callable[[], None]:
     device = dataset.train_images.device
@@ -142,8 +145,7 @@ def _trainer(config: Config, dataset: data.Dataset, probes: bool) -> Callable[[]
         choices = data.draw(dataset, generator)
         batches = training.batches(dataset, choices, config.batch_size)
         training.train_epoch(model, steppers, probe, batches, bar, config.precision)
-        if probes:
-            probe.fetch()
+        probe.fetch()
 
     return epoch
 
@@ -193,7 +195,7 @@ def _convolutions(config: Config, steps: int, device) -> Callable[[], None]:
         if name == CLASSIFIER:
             continue
         convolution = models.Convolution(layer.channels_in, layer.channels_out)
-        convolution.to(device, memory_format=torch.channels_last)
+        convolution.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         size = IMAGE_SIZE // layer.shrunk
         x, grad = (
             torch.randn(

@@ -55,7 +55,7 @@ def _start() -> None:
 
 def _end_with_parent() -> None:
     """Ends this process when its parent is gone, killed perhaps; it would train on, and then wait for ever."""
-    parent_process().join()
+    parent_process().join()  # pyright: ignore[reportOptionalMemberAccess]
     os._exit(1)
 
 

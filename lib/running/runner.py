@@ -1,7 +1,7 @@
 """Trains and records what is planned and not recorded yet, here, in processes or on a cluster."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 
@@ -69,7 +69,7 @@ def run(
             time.sleep(POLL_SECONDS)
 
 
-def _trained(claims: "_Claims", jobs: int, scheduler: str | None) -> Iterator[tuple[str, Run]]:
+def _trained(claims: "_Claims", jobs: int, scheduler: str | None) -> Generator[tuple[str, Run], None, None]:
     if scheduler:
         if configs := {one.title: one.config for one in claims.given_out()}:
             yield from cluster.train_all(configs, scheduler, claims.report)
@@ -91,7 +91,9 @@ def _checkpoint(one: Planned):
 def _report_recorded(one: Planned, report: Callable[[str], None]) -> None:
     path = library.path(one)
     run = library.read(path)  # a damaged record is an error, not a run that is done
-    _checkpoint(one).unlink(missing_ok=True)  # of a process that was killed between the record and this
+    # of a process that was killed between the record and this; a read-only disk refuses to remove even nothing
+    if _checkpoint(one).exists():
+        _checkpoint(one).unlink(missing_ok=True)
     # likewise; one that is held stays
     if files.lock_beside(path).exists() and (lock := files.claim(path)):
         files.give_free(lock)

@@ -85,7 +85,7 @@ def find(run: str, scale: str) -> Path:
 def again(recorded: Run) -> Run:
     """The same run, trained now with as many threads as then, and the steps that the record keeps."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(recorded.provenance["threads"])
+    torch.set_num_threads(int(recorded.provenance["threads"]))
     try:
         run = training.outcome(recorded.config, title="training again")
     finally:

@@ -32,7 +32,7 @@ def _row(experiment: str, scale: str) -> dict[str, str]:
     planned = experiments.planned(scale, [experiment])
     forms = library.forms(scale, experiment)
     runs = [run for of_form in forms.values() for run in of_form]
-    origins = [run.provenance for run in runs]
+    origins: list[dict] = [run.provenance for run in runs]
     dates = sorted({origin["date"] for origin in origins})
     across = 100 * scatter(forms)
     diverged = sum(run.diverged_at is not None for run in runs)
@@ -96,6 +96,7 @@ def numbers(scale: str) -> prose.Numbers:
     library.runs(scale, "dynamics")  # refuses a scale without them
     found = {experiment: library.forms(scale, experiment) for experiment in experiments.EXPERIMENTS}
     runs = [run for forms in found.values() for of_form in forms.values() for run in of_form]
+    origins: list[dict] = [run.provenance for run in runs]
     tables = [analysis.equilibrium(of_form) for of_form in found["dynamics"].values()]
     ranges = [(t["high"] - t["low"]).drop(analysis.CLASSIFIER).max() for t in tables]
     return {
@@ -104,12 +105,12 @@ def numbers(scale: str) -> prose.Numbers:
         "seeds": "; ".join(
             f"{name} {seeds(of_one)}" for name, of_one in found.items() if any(of_one.values())
         ),
-        "time": duration(sum(run.provenance["seconds"] for run in runs)),
-        "longest": duration(max(run.provenance["seconds"] for run in runs)),
-        "devices": _listed(device(run.provenance) for run in runs),
-        "python": _listed(run.provenance["python"] for run in runs),
-        "torch": _listed(run.provenance["torch"] for run in runs),
-        "uncommitted": sum(run.provenance["commit"].endswith("-dirty") for run in runs),
+        "time": duration(sum(origin["seconds"] for origin in origins)),
+        "longest": duration(max(origin["seconds"] for origin in origins)),
+        "devices": _listed(map(device, origins)),
+        "python": _listed(origin["python"] for origin in origins),
+        "torch": _listed(origin["torch"] for origin in origins),
+        "uncommitted": sum(origin["commit"].endswith("-dirty") for origin in origins),
         "scatter": round(100 * scatter(found["dynamics"]), 2),
         "R_range": round(float(max(ranges)), 3),
     }
@@ -154,8 +155,11 @@ R is the measured λ|g|/|w| over the formula's value, in the middle of training,
 - Without momentum {within["sgd"]} convolutions are within 10 % of the formula, with R from {between["sgd"]}.
 - With momentum 0.9 it is {within["heavy-ball"]}, with R from {between["heavy-ball"]}. The formula takes successive gradients for
   uncorrelated, and they are not quite. Corrected for the correlation that was measured, R runs from {corrected}.
+- The angle by which a step turns the weights is what momentum leaves alone: with heavy-ball it is {n["heavy-ball_turn_low"]:.2f} to
+  {n["heavy-ball_turn_high"]:.2f} of √(2λα/(1+ρ)), whatever the correlation.
 - The classifier has no batch norm behind it. The formula says nothing about it, and it is off: R is {n["sgd_classifier"]:.2f}
   without momentum and {n["heavy-ball_classifier"]:.2f} with it.
 - Test accuracy at the end, over {seeds(forms)}: {n["sgd_accuracy"]:.1f} % without momentum, {n["heavy-ball_accuracy"]:.1f} % with heavy-ball,
   {n["nesterov_accuracy"]:.1f} % with Nesterov.
+- {n["full_size"]}
 """
