@@ -162,7 +162,7 @@ def rotation_numbers(name: str, runs: list[Run]) -> Numbers:
     return found | {f"{name}_turn_within": int(((turn - 1).abs() <= 0.05).sum())}
 
 
-def relaxation_numbers(run: Run) -> dict[str, float]:
+def relaxation_numbers(run: Run) -> Numbers:
     """Peak ``lr``, and the ``relaxation`` of |w|⁴ there in steps and in epochs, rounded."""
     steps = theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run))
     found = {"lr": run.config.lr, "relaxation": steps, "relaxation_epochs": steps / run.steps_per_epoch}
