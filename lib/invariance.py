@@ -120,12 +120,11 @@ def _filters(model):
 
 
 def _judge(model, loss, units) -> dict[str, Finding]:
-    for precision in PRECISIONS:
-        try:
-            return _judge_in(precision, model, loss, units)
-        except (RuntimeError, TypeError, NotImplementedError):
-            if not precision.double:
-                raise  # an operation that knows no float64 was not the reason
+    double, own = PRECISIONS
+    try:
+        return _judge_in(double, model, loss, units)
+    except (RuntimeError, TypeError, NotImplementedError):  # an operation that knows no float64, perhaps
+        return _judge_in(own, model, loss, units)
 
 
 def _judge_in(precision, model, loss, units) -> dict[str, Finding]:

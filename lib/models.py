@@ -10,7 +10,7 @@ from .config import LAYERS, parse_architecture
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """Batch norm, a 2×2 max pool if asked, and ReLU, in one pass over memory where a CPU trains.
+    """Batch norm, a 2×2 max pool if asked, and ReLU.
 
     ReLU comes last: it commutes with the maximum, and has a quarter of the work behind it.
     """
@@ -21,23 +21,12 @@ class BatchNormReLU(nn.BatchNorm2d):
 
     def forward(self, x):
         """``x`` normalised, pooled and rectified, ``(N, C, H, W)`` to the same or half of H and W."""
-        if self._can_fuse(x):
-            from .machinery import fused
-
-            return fused.batch_norm_relu(x, self, self.pool)
         x = super().forward(x)
         # neither batch norm nor the pool keeps its output for the backward pass: ReLU may overwrite it
         return F.relu(F.max_pool2d(x, 2) if self.pool else x, inplace=True)
 
     def extra_repr(self):
         return f"{super().extra_repr()}, pool={self.pool}"
-
-    def _can_fuse(self, x) -> bool:
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
-        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
-        even = not self.pool or x.shape[2] % 2 == x.shape[3] % 2 == 0
-        several = x.numel() > x.shape[1]  # of a single pixel there is no variance, as torch says
-        return self.training and on_cpu and channels_last and even and several
 
 
 class Convolution(nn.Conv2d):

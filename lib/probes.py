@@ -47,7 +47,7 @@ class WeightProbe:
         """
         self._check_before()
         self.before = self._versions()
-        weights, grads = _wide(self.weights), _wide([w.grad for w in self.weights])
+        weights, grads = wide(self.weights), wide([w.grad for w in self.weights])
         norms_sq = _norms_sq(grads)
         row = self.rows[self.step]
         row[0] = _norms_sq(weights)
@@ -69,7 +69,7 @@ class WeightProbe:
         """
         if self.before is None:
             raise RuntimeError("after_step() needs a before_step() before it, once for each step")
-        updates = torch._foreach_sub(_wide(self.weights), _wide(self.old))
+        updates = torch._foreach_sub(wide(self.weights), wide(self.old))
         self.rows[self.step, 3] = _norms_sq(updates)
         self.step += 1
         self.after = self._versions()
@@ -103,7 +103,7 @@ def _wide_type(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.dtype
 
 
-def _wide(tensors: list[Tensor]) -> list[Tensor]:
+def wide(tensors: list[Tensor]) -> list[Tensor]:
     """The tensors in a type whose sums do not overflow: themselves, but for half precision."""
     return [t.to(_wide_type(t)) for t in tensors]
 

@@ -118,7 +118,7 @@ def row(measured: Tensor, coefficients: Tensor) -> Tensor:
 def numbers(total: np.ndarray, law: laws.Law | None) -> dict[str, float]:
     """`NUMBERS` from sums over some steps; NaN where nothing is measured or predicted."""
     sums = dict(zip(COLUMNS, map(float, total), strict=True))
-    n, found = sums["samples"], dict.fromkeys(NUMBERS, math.nan)
+    n, found = sums["samples"], {name: math.nan for name in NUMBERS}
     if not n:
         return found
     found["cos"], found["rotation"] = (math.sqrt(sums[q] / n) for q in ("cos_sq", "turn_sq"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import invariance, laws, stretches
 from .invariance import Finding
 from .machinery import files
+from .probes import wide
 from .stretches import COLUMNS
 
 #: Columns of `Watch.table`.
@@ -52,8 +53,8 @@ def watch(
     """
     if every < 1:
         raise ValueError(f"every={every!r} is not allowed; it must be a whole number from 1 up")
-    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = inner  # a library's wrapper
+    while isinstance(getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = optimizer.optimizer  # a library's wrapper
     return Watch(model, optimizer, loss, every, correlation, slices or {})
 
 
@@ -107,8 +108,8 @@ class Watch:
         # after the step, since a closure has made the gradients only now
         try:
             used = self._used()
-            if self.old:
-                self._measure({label: used[label] for label in used if label in self.old})
+            if measured := {label: used[label] for label in used if label in self.old}:
+                self._measure(measured)
             if self.correlation:
                 self._sum_gradients(used)
         except BaseException:
@@ -131,15 +132,13 @@ class Watch:
         return used
 
     def _measure(self, used) -> None:
-        if not used:
-            return
         rows, coefficients = [], []
         for label, (group, new, grad) in used.items():
-            old, grad = _wide(self.old[label]), _wide(grad)
-            update = _wide(new) - old
-            past = self.sums.get(label)
-            dots = [(old * old).sum(), (grad * grad).sum(), (old * grad).sum(), (update * update).sum()]
-            dots += [(old * update).sum(), (grad * past).sum() if past is not None else dots[0] * 0]
+            old, new, grad = wide([self.old[label], new, grad])
+            update = new - old
+            pairs = ((old, old), (grad, grad), (old, grad), (update, update), (old, update))
+            dots = [torch.dot(a.reshape(-1), b.reshape(-1)) for a, b in pairs]
+            dots.append(self._dot_sum(label, grad))
             rows.append(torch.stack([dot.to(self.device, torch.float32) for dot in dots]))
             self.laws[label] = law = laws.law(self.optimizer, group)
             coefficients.append((old.numel(), *(law or laws.Law())[: laws.COEFFICIENTS]))
@@ -148,15 +147,25 @@ class Watch:
             self.on_device = torch.tensor(coefficients, dtype=torch.float32, device=self.device).T
         self.stretches.add(self.steps, list(used), stretches.row(torch.stack(rows).T, self.on_device))
 
+    def _dot_sum(self, label, grad) -> Tensor:
+        """g·v; v starts anew if a gradient overflowed since it was last asked for."""
+        if label not in self.sums:
+            return torch.zeros((), device=grad.device)
+        past = self.sums[label]
+        dot = torch.dot(grad.reshape(-1), past.reshape(-1))
+        past.mul_(dot.isfinite()).nan_to_num_(0.0)
+        return dot
+
     def _sum_gradients(self, used) -> None:
         for label, (group, _, grad) in used.items():
             rho = laws.momentum(group)
             if not rho:
                 continue
-            grad = _wide(grad)
-            past = self.sums.setdefault(label, torch.zeros_like(grad))
-            taken = torch.linalg.vector_norm(grad).isfinite()  # a step that overflowed is skipped
-            past.mul_(torch.where(taken, rho, 1.0)).add_(torch.where(taken, grad, 0.0))
+            (grad,) = wide([grad])
+            if label in self.sums:
+                torch.add(grad, self.sums[label], alpha=rho, out=self.sums[label])
+            else:
+                self.sums[label] = grad.clone()
 
     def table(self) -> pd.DataFrame:
         """One row a parameter, from the second half of what was watched.
@@ -191,10 +200,9 @@ class Watch:
             return found
         if math.isnan(cos):
             return Finding(False, "no step was seen")
-        orthogonal = (
-            "gradients were orthogonal to it" if cos < ORTHOGONAL else "gradients were not orthogonal to it"
-        )
-        return Finding(cos < ORTHOGONAL, f"{orthogonal}; rescaling was not tried")
+        orthogonal = cos < ORTHOGONAL
+        seen = f"gradients were {'' if orthogonal else 'not '}orthogonal to it; rescaling was not tried"
+        return Finding(orthogonal, seen)
 
     def _verdict(self, row, whole, law) -> str:
         if row["why"] == "frozen":
@@ -249,7 +257,9 @@ class Watch:
                     axes.plot(starts, [point[quantity] for point in points], label=label, lw=1)
         for axes, title in zip(panels, ("R", "rotation / predicted"), strict=True):
             axes.axhline(1, color="black", lw=1)
-            axes.set(xlabel="step", ylabel=title, yscale="log")
+            axes.set(xlabel="step", ylabel=title)
+            axes.set_yscale("log", base=2)
+            axes.yaxis.set_major_formatter("{x:g}")
         if 0 < invariant.sum() <= 10:
             figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right", fontsize="small")
         return figure
@@ -286,8 +296,3 @@ class Watch:
         self.steps = state["steps"]
         device = {label: self.parameters[name].device for label, (name, _) in self.units.items()}
         self.sums = {label: v.to(device[label], copy=True) for label, v in state["sums"].items()}
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In a type whose sums do not overflow."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

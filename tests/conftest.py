@@ -31,7 +31,6 @@ SLOW = (
     "test_training",
     "test_everywhere",
     "test_installed",
-    "test_fused",
     "test_own_network",
     "test_contributing",
     "test_explorer",

@@ -23,7 +23,7 @@ LOOK = """
 import importlib, json, sys
 for name in sys.argv[1:]:
     importlib.import_module(f"lib.{name}")
-    heavy = {"torch", "numba"} & set(sys.modules)
+    heavy = {"torch"} & set(sys.modules)
     # other packages may lock files
     heavy |= {f"fcntl in {n}" for n, m in sys.modules.items() if n.startswith("lib.") and hasattr(m, "fcntl")}
     if heavy:
@@ -37,7 +37,7 @@ def look(*names: str, cwd=paths.ROOT) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", LOOK, *names], cwd=cwd, capture_output=True, text=True)
 
 
-def test_the_reading_side_loads_neither_torch_nor_numba_nor_fcntl():
+def test_the_reading_side_loads_neither_torch_nor_fcntl():
     found = look(*READING)
     assert found.returncode == 0, found.stderr
     assert {f"lib.{name}" for name in READING} <= set(json.loads(found.stdout))

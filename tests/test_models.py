@@ -176,6 +176,33 @@ def test_what_epsilon_takes_from_orthogonality():
         torch.testing.assert_close(measured, expected)
 
 
+@pytest.mark.parametrize("pool", [False, True])
+def test_relu_after_the_pool_is_relu_before_it(pool):
+    """Values, gradients and averages are those of the description, and the input stays as it is."""
+    generator = torch.Generator().manual_seed(0)
+    norm = models.BatchNormReLU(5, pool).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(-0.5, 2, 5))  # below 0, the least of a square is let through
+        norm.bias.copy_(torch.linspace(1, -1, 5))
+    x = 3 + 2 * torch.randn(8, 5, 6, 4, generator=generator, dtype=torch.float64)
+    inputs = [x.clone().requires_grad_(), norm.weight, norm.bias]
+    mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3), correction=0)
+    centred = (inputs[0] - mean[:, None, None]) / torch.sqrt(variance + 1e-5)[:, None, None]
+    expected = torch.relu(centred * norm.weight[:, None, None] + norm.bias[:, None, None])
+    if pool:
+        expected = expected.unfold(2, 2, 2).unfold(3, 2, 2).amax((4, 5))
+    y = norm(inputs[0])
+    torch.testing.assert_close(y, expected)
+    grad = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, inputs, grad), torch.autograd.grad(expected, inputs, grad)
+    )
+    assert torch.equal(inputs[0], x)
+    pixels = 8 * 6 * 4
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean.detach())
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * variance.detach() * pixels / (pixels - 1))
+
+
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_convolution_by_product_is_one(size):
     generator = torch.Generator().manual_seed(size)

@@ -413,7 +413,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_training(eight, capsys, mon
 SWEEP = """
 import os, sys
 from dataclasses import replace
-import numba, pytest, torch  # numba takes a fork as long to import as a run to train
+import pytest, torch
 sys.path.insert(0, {tests!r})
 from conftest import few_images
 from lib import __main__, experiments, training

@@ -18,7 +18,6 @@ TRAINING = (
     "theory",
     "run",
     "training",
-    "machinery.fused",
 )
 
 

@@ -24,9 +24,8 @@ WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The network inside `DataParallel`, `DistributedDataParallel` and `torch.compile`."""
-    while isinstance(model, WRAPPERS) or hasattr(model, "_orig_mod"):
-        model = model.module if isinstance(model, WRAPPERS) else model._orig_mod
-    return model
+    inside = model.module if isinstance(model, WRAPPERS) else getattr(model, "_orig_mod", None)
+    return unwrapped(inside) if isinstance(inside, nn.Module) else model
 
 
 def evaluate(model, loss, values, double: bool, with_grads: bool = False):

@@ -29,8 +29,9 @@ def judge(claim: Claim, recorded: Seeds) -> Verdict | None:
     runs = [run for of_form in seeds.values() for run in of_form.values()]
     if not runs:
         return None
-    of_bf16 = claim.bf16 if any(run.config.precision == "bf16" for run in runs) else None
-    bound = of_bf16 or claim.bound
+    bound = claim.bound
+    if claim.bf16 and any(run.config.precision == "bf16" for run in runs):
+        bound = claim.bf16
     table = claim.statistic(seeds, claim.epochs or (0, 24))
     if table.empty:
         return None
