@@ -16,7 +16,7 @@ from lib import gradient_noise
 from lib.config import Config
 from lib.figures import plots, style
 from lib.machinery.speeds import VARIANTS
-from lib.results import analysis, learning_rates
+from lib.results import analysis, learning_rates, tops
 from lib.run import NOISE_COLUMNS
 
 matplotlib.use("agg")
@@ -50,7 +50,7 @@ def arguments(run):
         "batch_sizes": (dict.fromkeys(BATCHES, table),),
         "side_by_side": ({"heavy-ball": table, "lars": table}, "norm_sq_relative", "|w|²"),
         "gradient_noise": (noise_table(),),
-        "accuracy_against_lr": (sweep, learning_rates.smoothed(sweep), learning_rates.optima(sweep)),
+        "accuracy_against_lr": (sweep, learning_rates.smoothed(sweep), tops.optima(sweep)),
         "cost": (cost_table(), 8, 512),
         "schedule": (run.config.lr_schedule, 24),
         "learning_curves": ({form: [run.epochs] for form in FORMS},),
@@ -143,7 +143,7 @@ def canned(factor=1.0) -> dict[str, tuple]:
     table, sweep = dynamics_table(factor), sweep_table(factor)
     forms = {form: equilibrium_table(factor + 0.05 * i) for i, form in enumerate(FORMS)}
     epochs = pd.DataFrame({"epoch": range(1, 25), "test_accuracy": factor * np.linspace(0.5, 0.9, 24)})
-    optimum = learning_rates.smoothed(sweep), learning_rates.optima(sweep)
+    optimum = learning_rates.smoothed(sweep), tops.optima(sweep)
     # where y has limits of its own, as with data, a change of all numbers alike would be seen in its ticks only
     return {
         "norm_change": ((table, "growth"), (1e-5, 1e-2)),
@@ -422,7 +422,7 @@ def test_accuracies_are_labelled_in_percent_where_they_are(limits):
 
 def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
     table = sweep_table()
-    smooth, optima = learning_rates.smoothed(table), learning_rates.optima(table)
+    smooth, optima = learning_rates.smoothed(table), tops.optima(table)
     optima.loc["Extra:L2", "inside"] = False
     (axes,) = plots.accuracy_against_lr(table, smooth, optima).axes
     curves = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) > 2}
@@ -441,7 +441,7 @@ def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
 @pytest.mark.parametrize("smooth", [False, True])
 def test_a_run_that_diverged_is_a_cross_at_the_bottom_and_in_no_mean(smooth):
     table = with_diverged(sweep_table())
-    curves = (learning_rates.smoothed(table), learning_rates.optima(table)) if smooth else ()
+    curves = (learning_rates.smoothed(table), tops.optima(table)) if smooth else ()
     figure = plots.accuracy_against_lr(table, *curves)
     (axes,) = figure.axes
     crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]

@@ -6,7 +6,7 @@ import pytest
 from conftest import synthetic_run
 
 from lib.config import Config
-from lib.results import learning_rates
+from lib.results import learning_rates, tops
 from lib.run import Run
 
 LRS = [0.4 * 2.0**k for k in range(-3, 4)]
@@ -61,7 +61,7 @@ def test_the_table_has_a_row_for_each_run_in_their_order():
     row = table.iloc[-1]
     assert (row["architecture"], row["lr"], row["seed"]) == ("Extra:L2", 3.2, 1)
     assert row["accuracy"] == pytest.approx(parabola("Extra:L2", 3.0))
-    assert list(learning_rates.optima(table).index) == list(TOPS)
+    assert list(tops.optima(table).index) == list(TOPS)
     assert learning_rates.smoothed(table)["architecture"].cat.categories.tolist() == list(TOPS)
 
 
@@ -72,13 +72,13 @@ def test_runs_that_diverged_are_marked_and_left_out_of_all_that_is_made_of_accur
     assert set(table.loc[gone, "architecture"]) == {"Extra:L2"} and set(table.loc[gone, "lr"]) == {1.6, 3.2}
     rest = table[~gone]
     assert len(rest) == 3 * 7 * 2 - 4
-    for make in ("means", "smoothed", "optima"):
-        found = getattr(learning_rates, make)(table)
-        pd.testing.assert_frame_equal(found, getattr(learning_rates, make)(rest))
+    for make in (learning_rates.means, learning_rates.smoothed, tops.optima):
+        found = make(table)
+        pd.testing.assert_frame_equal(found, make(rest))
         assert not found.isna().any(axis=None)
     # of 0.05 to 0.8, the best of which is the last, three are near the top
-    assert learning_rates.optima(table).loc["Extra:L2", "runs"] == 2 * 3
-    costs, _ = learning_rates.selection(table)
+    assert tops.optima(table).loc["Extra:L2", "runs"] == 2 * 3
+    costs, _ = tops.selection(table)
     np.testing.assert_allclose(costs["best"], [height for _, height in TOPS.values()])
     assert learning_rates.with_enough(table)["diverged"].sum() == 4  # to be drawn
     few = learning_rates.table(diverging(runs_of(parabola), "Extra:L2", 0.4))
@@ -112,17 +112,17 @@ def test_means_are_over_the_seeds_there_are():
 @pytest.mark.parametrize("missing", [{}, {"lrs": LRS[2:3]}, {"lrs": LRS[-2:]}, {"seed": 1}])
 def test_the_best_learning_rate_of_a_parabola_is_its_vertex(missing):
     table = without(table_of(parabola), "backbone", **missing)
-    optima = learning_rates.optima(table)
+    optima = tops.optima(table)
     octaves, heights = zip(*TOPS.values(), strict=True)
     np.testing.assert_allclose(np.log2(optima["lr"] / 0.4), octaves, atol=1e-9)
     np.testing.assert_allclose(optima["accuracy"], heights, atol=1e-12)
     assert optima["inside"].all()
     # two octaves about the best rate of the grid: 0.2 or 0.4, 0.4 and 0.8
-    assert optima["runs"].sum() == len(learning_rates.near_top(table)) < len(table)
+    assert optima["runs"].sum() == len(tops.near_top(table)) < len(table)
     several = optima[["low", "high"]].div(optima["lr"], axis=0).dropna()
     np.testing.assert_allclose(several, 1)  # seeds do not scatter
     assert len(several) == len(TOPS) - ("seed" in missing)  # a single seed has no interval
-    assert learning_rates.spread_octaves(optima) == pytest.approx(1.5)
+    assert tops.spread_octaves(optima) == pytest.approx(1.5)
 
 
 def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
@@ -131,10 +131,10 @@ def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
     def noisy(architecture, octave, seed):
         return parabola(architecture, octave) + (1 - 2 * seed) * noise[round(octave) + 3]
 
-    expected = learning_rates.optima(table_of(parabola))
+    expected = tops.optima(table_of(parabola))
     columns = ["lr", "accuracy", "inside", "runs"]
-    pd.testing.assert_frame_equal(learning_rates.optima(table_of(noisy))[columns], expected[columns])
-    one = learning_rates.optima(table_of(noisy, seeds=(0,)))
+    pd.testing.assert_frame_equal(tops.optima(table_of(noisy))[columns], expected[columns])
+    one = tops.optima(table_of(noisy, seeds=(0,)))
     assert (np.log2(one["lr"] / expected["lr"]).abs() > 0.001).all()
 
 
@@ -149,7 +149,7 @@ def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
 )
 def test_a_best_learning_rate_at_an_end_of_the_range_is_only_a_bound(accuracy, best):
     table = table_of(lambda architecture, octave, seed: accuracy(octave))
-    optima = learning_rates.optima(table)
+    optima = tops.optima(table)
     np.testing.assert_allclose(optima["lr"], best)
     np.testing.assert_allclose(optima["accuracy"], accuracy(np.log2(best / 0.4)), atol=1e-12)
     assert not optima["inside"].any()
@@ -159,7 +159,7 @@ def test_a_parabola_needs_three_learning_rates():
     with pytest.raises(
         ValueError, match=r"backbone has the learning rates \[0.1, 0.2\]; a parabola needs three"
     ):
-        learning_rates.optima(without(table_of(parabola), "backbone", [LRS[0], *LRS[3:]]))
+        tops.optima(without(table_of(parabola), "backbone", [LRS[0], *LRS[3:]]))
 
 
 def test_a_straight_line_is_smooth_already():
@@ -202,9 +202,9 @@ def bent(architecture, octave, seed=0):
 
 
 def test_what_is_far_from_the_top_does_not_move_it():
-    expected = learning_rates.optima(table_of(parabola))
+    expected = tops.optima(table_of(parabola))
     columns = ["lr", "accuracy", "inside", "runs"]
-    pd.testing.assert_frame_equal(learning_rates.optima(table_of(bent))[columns], expected[columns])
+    pd.testing.assert_frame_equal(tops.optima(table_of(bent))[columns], expected[columns])
 
 
 def scattered(of, seed) -> pd.DataFrame:
@@ -225,26 +225,26 @@ def scattered(of, seed) -> pd.DataFrame:
 
 
 def test_a_test_of_fit_rejects_what_is_no_parabola():
-    assert learning_rates.lack_of_fit(scattered(bent, 0))["backbone"] < 0.001
-    none = learning_rates.lack_of_fit(table_of(parabola, seeds=(0,)))  # one seed does not scatter
+    assert tops.lack_of_fit(scattered(bent, 0))["backbone"] < 0.001
+    none = tops.lack_of_fit(table_of(parabola, seeds=(0,)))  # one seed does not scatter
     assert none.isna().all()
 
 
 def test_a_test_of_fit_is_wrong_as_often_as_it_says():
-    found = [learning_rates.lack_of_fit(scattered(parabola, i))["backbone"] for i in range(200)]
+    found = [tops.lack_of_fit(scattered(parabola, i))["backbone"] for i in range(200)]
     assert 2 <= (np.array(found) < 0.05).sum() <= 20  # 10 ± 3 of 200 are expected
 
 
 def test_the_interval_of_an_optimum_holds_it_nine_times_in_ten():
     inside = []
     for i in range(100):
-        optimum = learning_rates.optima(scattered(parabola, i)).loc["backbone"]
+        optimum = tops.optima(scattered(parabola, i)).loc["backbone"]
         inside.append(optimum["low"] <= 0.4 * 2**0.25 <= optimum["high"])
     assert 80 <= sum(inside) <= 98  # 90 ± 3 of 100 are expected
 
 
 def test_a_single_seed_has_no_interval():
-    assert learning_rates.optima(table_of(parabola, seeds=(0,)))[["low", "high"]].isna().all(axis=None)
+    assert tops.optima(table_of(parabola, seeds=(0,)))[["low", "high"]].isna().all(axis=None)
 
 
 def test_each_seed_by_itself():
@@ -253,41 +253,41 @@ def test_each_seed_by_itself():
     def moved(architecture, octave, seed):
         return parabola(architecture, octave - 0.5 * seed)
 
-    found = np.log2(learning_rates.optima_by_seed(table_of(moved, architectures=["backbone"]), "lr") / 0.4)
+    found = np.log2(tops.optima_by_seed(table_of(moved, architectures=["backbone"]), "lr") / 0.4)
     np.testing.assert_allclose(found["backbone"], [0.25, 0.75])
-    loss = learning_rates.optima_by_seed(table_of(moved, architectures=["backbone"]), "loss")
+    loss = tops.optima_by_seed(table_of(moved, architectures=["backbone"]), "loss")
     np.testing.assert_allclose(loss["backbone"], [0.004 * 0.25**2, 0.004 * 0.75**2], atol=1e-12)
 
 
 def test_the_cost_of_one_learning_rate_for_all():
-    costs, correlation = learning_rates.selection(table_of(parabola))
+    costs, correlation = tops.selection(table_of(parabola))
     octaves, heights = (np.array(x) for x in zip(*TOPS.values(), strict=True))
     assert costs.index.tolist() == list(TOPS)
     np.testing.assert_allclose(costs["best"], heights)
     np.testing.assert_allclose(costs["loss"], 0.004 * octaves**2, atol=1e-12)
     np.testing.assert_allclose(costs["accuracy"], heights - 0.004 * octaves**2)
     assert correlation == pytest.approx(1)
-    assert learning_rates.rank_correlations(table_of(parabola)).tolist() == pytest.approx([1, 1])
+    assert tops.rank_correlations(table_of(parabola)).tolist() == pytest.approx([1, 1])
 
 
 def test_two_networks_that_change_places():
     """At 0.4 the one with its top there is better, at its best the other."""
-    tops = {"backbone": (0, 0.9), "Extra:L2": (1.5, 0.905)}
+    highest = {"backbone": (0, 0.9), "Extra:L2": (1.5, 0.905)}
 
     def changing(architecture, octave, seed):
-        vertex, height = tops[architecture]
+        vertex, height = highest[architecture]
         return height - 0.004 * (octave - vertex) ** 2
 
-    table = table_of(changing, architectures=tuple(tops))
-    assert learning_rates.selection(table)[1] == pytest.approx(-1)
+    table = table_of(changing, architectures=tuple(highest))
+    assert tops.selection(table)[1] == pytest.approx(-1)
 
 
 def test_one_learning_rate_for_all_must_be_there_and_networks_more_than_one():
     table = table_of(parabola)
     with pytest.raises(ValueError, match="backbone: no run at lr=0.4, by which networks are compared"):
-        learning_rates.selection(without(table, "backbone", LRS[:4]))
+        tops.selection(without(table, "backbone", LRS[:4]))
     with pytest.raises(ValueError, match=r"the architectures \['backbone'\]; to rank them takes two"):
-        learning_rates.selection(table[table["architecture"] == "backbone"])
+        tops.selection(table[table["architecture"] == "backbone"])
 
 
 def test_relaxations_of_a_run():
@@ -301,6 +301,12 @@ def test_relaxations_of_a_run():
 def test_tables_are_made_not_changed():
     table = table_of(parabola)
     before = table.copy(deep=True)
-    for make in ("means", "with_enough", "smoothed", "optima", "selection"):
-        getattr(learning_rates, make)(table)
+    for make in (
+        learning_rates.means,
+        learning_rates.with_enough,
+        learning_rates.smoothed,
+        tops.optima,
+        tops.selection,
+    ):
+        make(table)
     pd.testing.assert_frame_equal(table, before)

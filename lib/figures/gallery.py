@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from .. import experiments, library, paths
 from ..machinery import files, speeds
-from ..results import analysis, claims, costs, learning_rates, verdicts
+from ..results import analysis, claims, costs, learning_rates, tops, verdicts
 from ..run import Run
 from . import diagrams, plots, strips, style
 
@@ -190,7 +190,7 @@ def _learning_rates(scale: str, smooth: bool) -> Drawn:
         return plots.accuracy_against_lr(table), table, runs
     table = learning_rates.with_enough(table)
     curves = learning_rates.smoothed(table)
-    return plots.accuracy_against_lr(table, curves, learning_rates.optima(table)), curves, runs
+    return plots.accuracy_against_lr(table, curves, tops.optima(table)), curves, runs
 
 
 def _schedule(scale: str) -> Drawn:

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from .. import experiments, paths
-from ..results import analysis, learning_rates
+from ..results import analysis, learning_rates, tops
 from ..run import Run
 from . import style
 
@@ -75,7 +75,7 @@ def accuracy_against_lr(table: pd.DataFrame) -> HTML:
     """
     table = learning_rates.with_enough(table)
     means, smoothed = learning_rates.means(table), learning_rates.smoothed(table)
-    optima = learning_rates.optima(table)
+    optima = tops.optima(table)
     networks = []
     for name, runs in table.groupby("architecture", observed=True):
         curve = smoothed[smoothed["architecture"] == name]

@@ -264,7 +264,7 @@ def accuracy_against_lr(
 
     ``table`` is of `learning_rates.table`: the means over seeds, and each run as a dot beside them. With
     ``smooth``, of `learning_rates.smoothed`, its curves are drawn instead; a marker on a curve is
-    at λ* of ``optima``, of `learning_rates.optima`, unless that is only a bound. A run that diverged
+    at λ* of ``optima``, of `tops.optima`, unless that is only a bound. A run that diverged
     is a cross at the bottom.
     """
     figure, axes = new_axes(size=(6.5, 4.5))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import theory
 from ..run import Run
-from . import analysis, learning_rates, rule
+from . import analysis, rule
 
 Numbers = dict[str, float | int | str]
 #: What stands where there is no number.
@@ -284,57 +284,3 @@ def beside_numbers(sgd: Run, lars: Run) -> Numbers:
         "growth_expected": np.prod(1 + (lr / (1 - rho)) ** 2),
     }
     return rounded(found, 3) | {"turn_worst": str(quotient.idxmin())}
-
-
-def tuned_numbers(runs: list[Run]) -> Numbers:
-    """The best accuracy of each optimiser, in %, at which λ, what was tried, and their difference seed by seed."""
-    accuracies = learning_rates.tuned(runs)
-    found = {}
-    for name in ("sgd", "lars"):
-        best = float(accuracies[name].idxmax())
-        edge = best in (accuracies.index.min(), accuracies.index.max())
-        found |= {
-            f"{name}_best": round(float(100 * accuracies[name].max()), 2),
-            f"{name}_best_lr": best,
-            f"{name}_edge": "at the edge of what was tried, so that a better one may lie beyond"
-            if edge
-            else "inside what was tried",
-        }
-    of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
-    return (
-        found
-        | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
-        | {"tuned_epochs": runs[0].config.epochs}
-        | difference("tuned_difference", 100 * (of_seeds[0] - of_seeds[1]))
-    )
-
-
-def sweep_numbers(runs: list[Run]) -> Numbers:
-    """Best learning rates with their intervals, what it costs to choose by λ = 0.4, and how far runs go, in %."""
-    table = learning_rates.with_enough(learning_rates.table(runs))
-    optima = learning_rates.optima(table)
-    losses, rank_correlation = learning_rates.selection(table)
-    whole, near = (learning_rates.lack_of_fit(t) for t in (table, learning_rates.near_top(table)))
-    distances = {run.config.lr: learning_rates.relaxations(run.config) for run in runs}
-    n = len(optima)
-    found = {
-        "best_low": optima["lr"].min(),
-        "best_high": optima["lr"].max(),
-        "octaves": learning_rates.spread_octaves(optima),
-        "loss_low": 100 * losses["loss"].min(),
-        "loss_high": 100 * losses["loss"].max(),
-        "relaxations_low": min(distances.values()),
-        "relaxations_common": distances[learning_rates.COMMON],
-        "relaxations_high": max(distances.values()),
-        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
-        "next_rank": 1 - 12 / (n**3 - n),
-    }
-    return rounded(found, 3) | {
-        "networks": n,
-        "epochs": runs[0].config.epochs,
-        "best": str(losses["best"].idxmax()),
-        "rank_correlation": signed(rank_correlation),
-        "misfits_whole": int((whole < 0.05).sum()),
-        "misfits_near": int((near < 0.05).sum()),
-        "above": int((optima["lr"] > learning_rates.COMMON).sum()),
-    }

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, numbers
+from . import analysis, costs, learning_rates, numbers, tops
 from .numbers import Numbers
 
 
@@ -139,7 +139,7 @@ def lars(scale: str) -> Numbers:
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
         | numbers.difference("difference", numbers.paired(lars, sgd))
         | {"window": analysis.window_text(sgd[0].config.epochs), "epochs": sgd[0].config.epochs}
-        | numbers.tuned_numbers(library.runs(scale, "tuning"))
+        | _tuned(library.runs(scale, "tuning"))
     )
 
 
@@ -147,11 +147,7 @@ def sweep(scale: str) -> Numbers:
     """Best learning rates, what it costs to choose by λ = 0.4, and how far seeds alone are apart, in %."""
     alike = library.runs(scale, "dynamics/heavy-ball")
     scatter = {"scatter": 100 * np.ptp(analysis.accuracy(alike))}
-    return (
-        numbers.sweep_numbers(library.runs(scale, "sweep"))
-        | numbers.rounded(scatter, 2)
-        | {"alike": len(alike)}
-    )
+    return _swept(library.runs(scale, "sweep")) | numbers.rounded(scatter, 2) | {"alike": len(alike)}
 
 
 def live(run: Run) -> str:
@@ -180,6 +176,60 @@ def live_table(run: Run) -> pd.DataFrame:
 def cost(scale: str) -> Numbers:
     """What was measured of speed, which is the same whatever the scale of the other chapters."""
     return costs.numbers(*speeds.read())
+
+
+def _tuned(runs: list[Run]) -> Numbers:
+    """The best accuracy of each optimiser, in %, at which λ, what was tried, and their difference seed by seed."""
+    accuracies = learning_rates.tuned(runs)
+    found = {}
+    for name in ("sgd", "lars"):
+        best = float(accuracies[name].idxmax())
+        edge = best in (accuracies.index.min(), accuracies.index.max())
+        found |= {
+            f"{name}_best": round(float(100 * accuracies[name].max()), 2),
+            f"{name}_best_lr": best,
+            f"{name}_edge": "at the edge of what was tried, so that a better one may lie beyond"
+            if edge
+            else "inside what was tried",
+        }
+    of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
+    return (
+        found
+        | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
+        | {"tuned_epochs": runs[0].config.epochs}
+        | numbers.difference("tuned_difference", 100 * (of_seeds[0] - of_seeds[1]))
+    )
+
+
+def _swept(runs: list[Run]) -> Numbers:
+    """Best learning rates with their intervals, what it costs to choose by λ = 0.4, and how far runs go, in %."""
+    table = learning_rates.with_enough(learning_rates.table(runs))
+    optima = tops.optima(table)
+    losses, rank_correlation = tops.selection(table)
+    whole, near = (tops.lack_of_fit(t) for t in (table, tops.near_top(table)))
+    distances = {run.config.lr: learning_rates.relaxations(run.config) for run in runs}
+    n = len(optima)
+    found = {
+        "best_low": optima["lr"].min(),
+        "best_high": optima["lr"].max(),
+        "octaves": tops.spread_octaves(optima),
+        "loss_low": 100 * losses["loss"].min(),
+        "loss_high": 100 * losses["loss"].max(),
+        "relaxations_low": min(distances.values()),
+        "relaxations_common": distances[learning_rates.COMMON],
+        "relaxations_high": max(distances.values()),
+        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
+        "next_rank": 1 - 12 / (n**3 - n),
+    }
+    return numbers.rounded(found, 3) | {
+        "networks": n,
+        "epochs": runs[0].config.epochs,
+        "best": str(losses["best"].idxmax()),
+        "rank_correlation": numbers.signed(rank_correlation),
+        "misfits_whole": int((whole < 0.05).sum()),
+        "misfits_near": int((near < 0.05).sum()),
+        "above": int((optima["lr"] > learning_rates.COMMON).sum()),
+    }
 
 
 #: By the chapter's file name.

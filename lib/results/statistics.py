@@ -14,7 +14,7 @@ import pandas as pd
 
 from ..config import CLASSIFIER
 from ..run import Run
-from . import analysis, learning_rates
+from . import analysis, learning_rates, tops
 
 Window = tuple[float, float]
 #: The runs of each form, by seed; the seeds of all forms are the same.
@@ -201,7 +201,7 @@ def tuned_difference(seeds: Seeds, window: Window) -> pd.DataFrame:
 
 def octaves_apart(seeds: Seeds, window: Window) -> pd.DataFrame:
     """Octaves from the best λ of one network to that of another, for every pair."""
-    octaves = np.log2(learning_rates.optima_by_seed(learning_rates.table(_all(seeds)), "lr"))
+    octaves = np.log2(tops.optima_by_seed(learning_rates.table(_all(seeds)), "lr"))
     return pd.DataFrame({f"{a} to {b}": octaves[b] - octaves[a] for a, b in _pairs(octaves.columns)})
 
 
@@ -212,13 +212,13 @@ def _pairs(names) -> Iterator[tuple[str, str]]:
 
 def loss_of_selection(seeds: Seeds, window: Window) -> pd.DataFrame:
     """Accuracy of each network at its best λ less that at λ = 0.4, in %."""
-    return 100 * learning_rates.optima_by_seed(learning_rates.table(_all(seeds)), "loss")
+    return 100 * tops.optima_by_seed(learning_rates.table(_all(seeds)), "loss")
 
 
 def rank_correlation(seeds: Seeds, window: Window) -> pd.DataFrame:
     """Rank correlation of networks at λ = 0.4 with networks at their best; NaN for fewer than `ENOUGH_NETWORKS`."""
     table = learning_rates.table(_all(seeds))
-    found = learning_rates.rank_correlations(table)
+    found = tops.rank_correlations(table)
     if table["architecture"].nunique() < ENOUGH_NETWORKS:
         found[:] = np.nan
     return found.to_frame("networks")
