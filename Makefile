@@ -37,6 +37,7 @@ lint: setup
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m pyright
+	.venv/bin/lint-imports
 
 # known vulnerabilities of what is installed; a package that could not be looked up is no pass
 audit: setup

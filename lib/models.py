@@ -52,11 +52,13 @@ class ConvolutionByProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight):
+        """``x`` ``(N, C, H, W)`` and ``weight`` ``(D, C, 3, 3)`` to ``(N, D, H, W)``."""
         ctx.save_for_backward(x, weight)
         return _as_images(_surroundings(x) @ weight.permute(2, 3, 1, 0).flatten(0, 2), x)
 
     @staticmethod
     def backward(ctx, grad):
+        """Gradients of ``x`` and ``weight`` from that of the output."""
         x, weight = ctx.saved_tensors
         # a gradient goes back along the way of its pixel: the kernel turned around
         grad_x = _surroundings(grad) @ weight.flip(2, 3).permute(2, 3, 0, 1).flatten(0, 2)

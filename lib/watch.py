@@ -262,9 +262,7 @@ class Watch:
             axes.set_yscale("log", base=2)
             axes.yaxis.set_major_formatter("{x:g}")
         if 0 < invariant.sum() <= 10:
-            figure.legend(
-                *panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small"
-            )
+            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
         return figure
 
     def save(self, path: str | os.PathLike) -> None:
