@@ -2,23 +2,22 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from conftest import LIMIT, assert_same_run, recordable_run, wait_for
 
 from lib import __main__ as command_line
-from lib import experiments, paths, records, training
+from lib import experiments, library, paths, records, training
 from lib.config import Config
-from lib.running import runner
 
 TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
 SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
 OPTIONS = {
     "": ["train", "run", "list", "verify", "reproduce", "book"],
     "train": [*SETTINGS, "--out"],
-    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs", "--scheduler", "--export", "--import"],
+    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs", "--scheduler", "--precision", "--import"],
     "list": ["--scale"],
     "verify": ["--scale"],
     "reproduce": ["RUN", "--scale"],
@@ -105,15 +104,16 @@ def test_nothing_given_shows_the_help(call):
         (["run", "--jobs", "0"], "0 is not in the range"),
         (["run", "--jobs", "two"], "'two' is not a valid int"),
         (["run", "--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "give one of them"),
-        (["run", "--import", "no-such.zip"], "'no-such.zip' does not exist"),
+        (["run", "--import", "no-such"], "'no-such' does not exist"),
+        (["run", "--precision", "fp16"], "precision='fp16' is not allowed; it must be one of fp32, bf16"),
         *(
-            (["run", "--import", __file__, *more], "--import trains nothing")
+            (["run", "--import", str(Path(__file__).parent), *more], "--import trains nothing")
             for more in (
                 ["dynamics"],
                 ["--jobs", "1"],
                 ["--retrain"],
                 ["--scale", "demo"],
-                ["--export", "a.zip"],
+                ["--precision", "fp32"],
             )
         ),
         (["list", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
@@ -203,56 +203,66 @@ def test_an_error_while_training_is_one_line_and_no_record(call, monkeypatch, tm
     assert not list(tmp_path.glob("*.parquet"))
 
 
+def configs() -> dict[str, Config]:
+    """Those of the dynamics at demo scale, by the name of the run."""
+    return {one.name: one.config for one in experiments.planned("demo", ["dynamics"])}
+
+
+def path_of(name: str) -> Path:
+    """Where one of them is recorded."""
+    return next(library.path(one) for one in experiments.planned("demo", ["dynamics"]) if one.name == name)
+
+
 def test_run_and_list_tell_what_is_recorded(call, trained, monkeypatch):
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"dynamics": experiments.dynamics})
-    configs = experiments.configs("dynamics", "demo")
-    assert f"0 of {len(configs)}" in call("list", "--scale", "demo")[1]
+    planned = configs()
+    assert f"0 of {len(planned)}" in call("list", "--scale", "demo")[1]
     code, out, _ = call("run", "dynamics", "--scale", "demo")
-    assert code == 0 and trained == list(configs.values())
-    assert all(name in out for name in configs)
-    assert call("run", "--scale", "demo")[1].count("recorded already") == len(configs)
-    path = runner.record_path("dynamics", "demo", "sgd-seed0", configs["sgd-seed0"])
-    path.unlink()
+    assert code == 0 and trained == list(planned.values())
+    assert all(name in out for name in planned)
+    assert call("run", "--scale", "demo")[1].count("recorded already") == len(planned)
+    path_of("sgd-seed0").unlink()
     out = call("list", "--scale", "demo")[1]
-    assert f"{len(configs) - 1} of {len(configs)}" in out
+    assert f"{len(planned) - 1} of {len(planned)}" in out
     lines = {line.split()[0]: line for line in out.splitlines()}
     assert lines["sgd-seed0"].endswith("not recorded yet") and lines["nesterov-seed0"].endswith("  recorded")
     trained.clear()
     assert call("run", "--scale", "demo")[0] == 0
-    assert trained == [configs["sgd-seed0"]]
+    assert trained == [planned["sgd-seed0"]]
     call("run", "--scale", "demo", "--retrain")
-    assert len(trained) == 1 + len(configs)
+    assert len(trained) == 1 + len(planned)
+
+
+def test_the_same_runs_in_the_other_precision(call, trained):
+    assert call("run", "dynamics", "--scale", "demo", "--precision", "bf16")[0] == 0
+    assert trained == [replace(config, precision="bf16") for config in configs().values()]
 
 
 def test_a_damaged_record_is_one_line_with_its_path(call, trained):
     call("run", "--scale", "demo")
-    path = runner.record_path(
-        "dynamics", "demo", "sgd-seed0", experiments.configs("dynamics", "demo")["sgd-seed0"]
-    )
+    path = path_of("sgd-seed0")
     path.write_text("damaged")
     code, _, err = call("run", "--scale", "demo")
     assert code == 1 and str(path) in err and len(err.splitlines()) == 1
 
 
-def test_what_one_machine_exports_another_imports(call, trained, tmp_path, records_in):
-    code, out, _ = call("run", "dynamics", "--scale", "demo", "--export", tmp_path / "runs.zip")
-    configs = experiments.configs("dynamics", "demo")
-    assert code == 0 and f"{len(configs)} records exported to {tmp_path / 'runs.zip'}" in out
-    for name in ("heavy-ball-seed0", "sgd-seed0"):
-        runner.record_path("dynamics", "demo", name, configs[name]).unlink()
-    path = runner.record_path("dynamics", "demo", "sgd-seed0", configs["sgd-seed0"])
-    other = recordable_run(configs["sgd-seed0"])
+def test_the_records_of_another_machine_are_added(call, trained, tmp_path, records_in):
+    call("run", "dynamics", "--scale", "demo")
+    there = records_in.rename(tmp_path / "there")
+    config = configs()["sgd-seed0"]
+    other = recordable_run(config)
+    path = path_of("sgd-seed0")
     records.write(replace(other, epochs=other.epochs.assign(test_accuracy=0.5)), path)
     trained.clear()
-    code, out, _ = call("run", "--import", tmp_path / "runs.zip")
+    code, out, _ = call("run", "--import", there)
     assert code == 0 and not trained
     different, counts = out.splitlines()
     assert path.name in different and "other numbers" in different
-    assert counts == f"1 records added; {len(configs) - 2} were here already, 1 with other numbers"
+    assert counts == f"{len(configs()) - 1} records added; 0 were here already, 1 with other numbers"
 
 
 @pytest.mark.parametrize("stop, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stop_is_one_line_and_exports_what_is_recorded(call, trained, monkeypatch, tmp_path, stop, status):
+def test_a_stop_is_one_line_and_what_is_recorded_stays(call, trained, monkeypatch, records_in, stop, status):
     def train(config, **_):
         if trained:
             signal.raise_signal(stop)
@@ -261,11 +271,10 @@ def test_a_stop_is_one_line_and_exports_what_is_recorded(call, trained, monkeypa
 
     before = signal.getsignal(stop)
     monkeypatch.setattr(training, "train", train)
-    code, out, err = call("run", "dynamics", "--scale", "demo", "--export", tmp_path / "runs.zip")
-    assert (code, out.splitlines()[-1]) == (status, f"1 records exported to {tmp_path / 'runs.zip'}")
+    code, _, err = call("run", "dynamics", "--scale", "demo")
+    assert code == status
     assert err == "stopped: what is recorded stays, and the same command goes on from there\n"
-    with zipfile.ZipFile(tmp_path / "runs.zip") as archive:
-        assert len(archive.namelist()) == 1
+    assert len(list(records_in.rglob("*.parquet"))) == 1
     assert signal.getsignal(stop) is before
 
 

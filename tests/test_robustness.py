@@ -175,7 +175,7 @@ def test_a_checkpoint_that_would_give_other_numbers_is_discarded_in_words(
 def test_a_run_that_diverges_after_a_checkpoint(path, monkeypatch):
     """Broken in its third epoch, stopped after the first or not."""
 
-    def evaluate(model, dataset):
+    def evaluate(model, dataset, precision):
         tests.append(model)
         return (float("nan") if len(tests) == 3 else 1.0), 0.5
 
@@ -213,7 +213,7 @@ def test_a_lock_of_a_file_that_its_holder_removes_meanwhile_is_none(tmp_path, mo
         return descriptor
 
     monkeypatch.setattr(os, "open", open_late)
-    second = files.claim(tmp_path / "run", wait=True)
+    second = files.claim_in_turn(tmp_path / "run")
     assert files.lock_beside(tmp_path / "run").exists()
     assert files.claim(tmp_path / "run") is None
     files.give_free(second)

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -17,27 +18,55 @@ import pytest
 from conftest import LIMIT, TINY, assert_same_run, recordable_run, wait_for
 from distributed import Client
 
-from lib import config, experiments, records, training
+from lib import config, experiments, library, records, training
+from lib.config import Config
+from lib.experiments import Form, Scale
 from lib.machinery import checkpoints, files
+from lib.run import DivergedError, Run
 from lib.running import cluster as cluster_module
-from lib.running import runner
-from lib.training import DivergedError
+from lib.running import processes, runner
 
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]
 
 
-def tiny(scale, seeds=2):
+def tiny(scale, **how):
     """Four runs that take no time to train."""
-    base = experiments.base(scale)
-    forms = {"sgd": replace(base, momentum=0.0), "nesterov": replace(base, nesterov=True)}
-    return {f"{form}-seed{seed}": replace(c, seed=seed) for seed in range(seeds) for form, c in forms.items()}
+    base, seeds = scale.base, scale.seeds
+    return [
+        Form("sgd", replace(base, momentum=0.0), seeds, **how),
+        Form("nesterov", replace(base, nesterov=True), seeds, **how),
+    ]
 
 
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
     small = replace(TINY, epochs=2, peak_epoch=0.5, batch_size=1500)
-    monkeypatch.setattr(experiments, "SCALES", {"demo": small})
+    monkeypatch.setattr(experiments, "SCALES", {"demo": Scale(base=small, seeds=2, architectures=())})
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": tiny, "other": tiny})
+
+
+def configs() -> dict[str, Config]:
+    """Those of the experiment, by the name of the run."""
+    return {one.name: one.config for one in experiments.planned("demo", ["tiny"])}
+
+
+def path_of(name: str) -> Path:
+    """Where a run of the experiment is recorded."""
+    return next(library.path(one) for one in experiments.planned("demo", ["tiny"]) if one.name == name)
+
+
+def recorded(experiment: str = "tiny") -> dict[str, Run]:
+    """The recorded runs of an experiment, by name."""
+    library.runs("demo", experiment)  # which says when there is none
+    planned = {one.name: library.path(one) for one in experiments.planned("demo", [experiment])}
+    return {name: records.read(path) for name, path in planned.items() if path.exists()}
+
+
+def with_base(monkeypatch, **settings) -> None:
+    """Changes settings of the base run."""
+    scale = experiments.SCALES["demo"]
+    changed = replace(scale, base=replace(scale.base, **settings))
+    monkeypatch.setitem(experiments.SCALES, "demo", changed)
 
 
 @pytest.fixture
@@ -53,60 +82,58 @@ def trained(monkeypatch):
     return configs
 
 
-def run(*args, **kwargs):
+def run(names=("tiny",), scale="demo", **how):
     """Lines of the report."""
     lines = []
-    runner.run(*args, report=lines.append, **kwargs)
+    runner.run(experiments.planned(scale, names), report=lines.append, **how)
     return lines
 
 
 def test_runs_are_trained_recorded_and_reported_in_order(trained, records_in):
-    lines = run(["tiny"], "demo")
-    configs = experiments.configs("tiny", "demo")
-    assert trained == list(configs.values())
+    lines = run()
+    assert trained == list(configs().values())
     assert [line.partition(":")[0] for line in lines] == [f"tiny {name}" for name in NAMES]
     assert all("test accuracy" in line for line in lines)
     files = {p.relative_to(records_in).as_posix() for p in records_in.rglob("*") if p.is_file()}
-    assert files == {f"demo/tiny/{name}-{config.key}.parquet" for name, config in configs.items()}
-    for name, found in runner.recorded("tiny", "demo").items():
-        assert_same_run(found, recordable_run(configs[name]))
-    assert list(runner.recorded("tiny", "demo")) == NAMES
+    assert files == {f"demo/tiny/{name}-{config.key}.parquet" for name, config in configs().items()}
+    for name, found in recorded().items():
+        assert_same_run(found, recordable_run(configs()[name]))
+    assert list(recorded()) == NAMES
 
 
 def test_only_what_is_missing_is_trained(trained):
-    run(["tiny"], "demo")
-    configs = experiments.configs("tiny", "demo")
-    runner.record_path("tiny", "demo", NAMES[2], configs[NAMES[2]]).unlink()
+    run()
+    path_of(NAMES[2]).unlink()
     trained.clear()
-    lines = run(["tiny"], "demo")
-    assert trained == [configs[NAMES[2]]]
+    lines = run()
+    assert trained == [configs()[NAMES[2]]]
     recorded = [line for line in lines if line.endswith("recorded already")]
     assert recorded == [f"tiny {n}: recorded already" for n in NAMES if n != NAMES[2]]
 
 
 def test_what_a_process_left_that_was_killed_once_it_had_recorded_is_removed(trained):
-    run(["tiny"], "demo")
-    path = runner.record_path("tiny", "demo", NAMES[0], experiments.configs("tiny", "demo")[NAMES[0]])
+    run()
+    path = path_of(NAMES[0])
     leftovers = [checkpoints.path_beside(path), files.lock_beside(path)]
     for leftover in leftovers:
         leftover.touch()
     trained.clear()
-    run(["tiny"], "demo")
+    run()
     assert not trained and not any(leftover.exists() for leftover in leftovers)
     held = files.claim(path)  # by a process that is about to give it free
-    run(["tiny"], "demo")
+    run()
     assert files.lock_beside(path).exists() and files.claim(path) is None
     files.give_free(held)
 
 
 def test_retrain_trains_all(trained):
-    run(["tiny"], "demo")
-    run(["tiny"], "demo", retrain=True)
+    run()
+    run(retrain=True)
     assert len(trained) == 2 * len(NAMES)
 
 
 def test_several_experiments_are_run_one_after_the_other(trained):
-    lines = run(["other", "tiny"], "demo")
+    lines = run(["other", "tiny"])
     assert [line.split()[0] for line in lines] == ["other"] * 4 + ["tiny"] * 4
 
 
@@ -121,10 +148,10 @@ def test_what_was_trained_before_a_stop_is_kept(trained, monkeypatch, failure):
     with monkeypatch.context() as stopping:
         stopping.setattr(training, "train", train)
         with pytest.raises(failure):
-            run(["tiny"], "demo")
-    assert list(runner.recorded("tiny", "demo")) == NAMES[:2]
-    run(["tiny"], "demo")  # goes on where it was stopped
-    assert trained == list(experiments.configs("tiny", "demo").values())
+            run()
+    assert list(recorded()) == NAMES[:2]
+    run()  # goes on where it was stopped
+    assert trained == list(configs().values())
 
 
 def test_a_run_that_diverges_is_recorded_and_the_others_go_on(trained, monkeypatch):
@@ -135,40 +162,40 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(trained, monkeypat
         return recordable_run(config)
 
     monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(experiments, "MAY_DIVERGE", ("tiny",))
-    lines = run(["tiny"], "demo")
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", partial(tiny, may_diverge=True))
+    lines = run()
     assert len(trained) == 4
     assert "tiny nesterov-seed0: recorded as diverged, the loss or a weight" in lines[1]
     assert "at step 5 with Config(" in lines[1] and "try a smaller lr" in lines[1]
-    assert run(["tiny"], "demo")[1] == "tiny nesterov-seed0: recorded already, diverged at step 5"
-    found = runner.recorded("tiny", "demo")
+    assert run()[1] == "tiny nesterov-seed0: recorded already, diverged at step 5"
+    found = recorded()
     assert [r.diverged_at for r in found.values()] == [None, 5, None, 5]
     # where it is an accident, nothing is made of the others
-    monkeypatch.setattr(experiments, "MAY_DIVERGE", ())
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", tiny)
     with pytest.raises(DivergedError, match="at step 5 with Config"):
-        runner.recorded("tiny", "demo")
+        recorded()
 
 
 def test_a_damaged_record_is_an_error_and_stays(trained):
-    run(["tiny"], "demo")
-    path = runner.record_path("tiny", "demo", NAMES[1], experiments.configs("tiny", "demo")[NAMES[1]])
+    run()
+    path = path_of(NAMES[1])
     path.write_bytes(b"damaged")
     trained.clear()
-    for call in (lambda: run(["tiny"], "demo"), lambda: runner.recorded("tiny", "demo")):
+    for call in (lambda: run(), lambda: recorded()):
         with pytest.raises(records.RecordError, match=str(path)):
             call()
     assert not trained and path.read_bytes() == b"damaged"
-    run(["tiny"], "demo", retrain=True)  # the remedy
-    assert len(runner.recorded("tiny", "demo")) == 4
+    run(retrain=True)  # the remedy
+    assert len(recorded()) == 4
 
 
 def test_records_of_other_settings_are_not_taken_for_these(trained, monkeypatch):
-    run(["tiny"], "demo")
-    monkeypatch.setitem(experiments.SCALES, "demo", replace(experiments.SCALES["demo"], lr=0.1))
+    run()
+    with_base(monkeypatch, lr=0.1)
     with pytest.raises(
         records.RecordError, match="no run of tiny is recorded at scale demo; .* run tiny --scale demo"
     ):
-        runner.recorded("tiny", "demo")
+        recorded()
 
 
 @pytest.mark.parametrize(
@@ -183,12 +210,12 @@ def test_an_unknown_name_is_an_error_before_anything_is_trained(trained, names, 
 def test_jobs_give_the_records_of_one_process(monkeypatch):
     """Two runs, really trained, here and in two processes."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # it would give one thread, too
-    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", lambda scale: dict(list(tiny(scale).items())[:2]))
-    run(["tiny"], "demo")
-    alone = runner.recorded("tiny", "demo")
-    lines = run(["tiny"], "demo", retrain=True, jobs=2)
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", lambda scale: tiny(replace(scale, seeds=1)))
+    run()
+    alone = recorded()
+    lines = run(retrain=True, jobs=2)
     assert sorted(line.partition(":")[0] for line in lines) == sorted(f"tiny {name}" for name in NAMES[:2])
-    together = runner.recorded("tiny", "demo")
+    together = recorded()
     for name in NAMES[:2]:
         assert_same_run(together[name], alone[name])
         assert together[name].provenance["threads"] == 1
@@ -206,23 +233,23 @@ def test_a_failing_job_is_an_error_and_what_was_done_is_kept(trained, monkeypatc
             raise MemoryError
         return recordable_run(config)
 
-    failing = experiments.configs("tiny", "demo")[NAMES[1]]
+    failing = configs()[NAMES[1]]
     monkeypatch.setattr(training, "train", train)
     # threads stand in for processes, which would not see the replaced training
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", lambda jobs, *_: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda jobs, *_: ThreadPoolExecutor(jobs))
     with pytest.raises(MemoryError):
-        run(["tiny"], "demo", jobs=2)
-    done = runner.recorded("tiny", "demo")
-    configs = experiments.configs("tiny", "demo")
-    assert {configs[name] for name in done} == set(started) - {failing}
+        run(jobs=2)
+    done = recorded()
+    assert {configs()[name] for name in done} == set(started) - {failing}
     assert 1 <= len(done) < 3  # none was started after the failure was known
 
 
 def test_a_record_keeps_the_steps_that_its_experiment_needs(trained, monkeypatch):
-    monkeypatch.setattr(experiments, "steps_kept", lambda experiment, config: 2 * (experiment == "tiny"))
-    run(["tiny", "other"], "demo")
-    assert set(runner.recorded("tiny", "demo")[NAMES[0]].steps["step"]) == {0, 2, 4, 6}
-    assert runner.recorded("other", "demo")[NAMES[0]].steps.empty
+    monkeypatch.setitem(experiments.EXPERIMENTS, "tiny", partial(tiny, every=2))
+    monkeypatch.setitem(experiments.EXPERIMENTS, "other", partial(tiny, every=0))
+    run(["tiny", "other"])
+    assert set(recorded()[NAMES[0]].steps["step"]) == {0, 2, 4, 6}
+    assert recorded("other")[NAMES[0]].steps.empty
 
 
 # What a worker loads: a training that takes no time, is counted, and can be held back.
@@ -363,31 +390,28 @@ numbers = count()
 def keys(monkeypatch):
     """Keys of four runs that are no other test's, in order."""
     lr = 0.1 + next(numbers) / 1000
-    monkeypatch.setitem(experiments.SCALES, "demo", replace(experiments.SCALES["demo"], lr=lr))
-    return [config.key for config in experiments.configs("tiny", "demo").values()]
+    with_base(monkeypatch, lr=lr)
+    return [config.key for config in configs().values()]
 
 
 def test_a_cluster_trains_each_run_once_with_the_threads_of_the_worker(cluster, keys):
-    lines = run(["tiny"], "demo", scheduler=cluster.address)
+    lines = run(scheduler=cluster.address)
     assert sorted(line.partition(":")[0] for line in lines) == sorted(f"tiny {name}" for name in NAMES)
     workers = dict(pair for key in keys for pair in cluster.trained(key))
     assert [key for key in keys for _ in cluster.trained(key)] == keys
-    for found in runner.recorded("tiny", "demo").values():
+    for found in recorded().values():
         assert_same_run(found, recordable_run(found.config))
         assert found.provenance["threads"] == cluster.threads(workers[found.config.key])
-    assert len(runner.recorded("tiny", "demo")) == 4
+    assert len(recorded()) == 4
 
 
 def test_workers_of_another_version_train_nothing(cluster, keys, monkeypatch):
     monkeypatch.setattr(config, "TRAINING_VERSION", config.TRAINING_VERSION + 1)
     with pytest.raises(RuntimeError, match="another version of the training code"):
-        run(["tiny"], "demo", scheduler=cluster.address)
-    assert (
-        not {config.key for config in experiments.configs("tiny", "demo").values()}
-        & dict(cluster.trained()).keys()
-    )
+        run(scheduler=cluster.address)
+    assert not {config.key for config in configs().values()} & dict(cluster.trained()).keys()
     with pytest.raises(records.NotRecordedError):
-        runner.recorded("tiny", "demo")
+        recorded()
 
 
 def test_an_interrupt_takes_the_runs_from_the_cluster(cluster, keys):
@@ -397,7 +421,7 @@ def test_an_interrupt_takes_the_runs_from_the_cluster(cluster, keys):
 
     with cluster.holding(*keys):
         with meanwhile(interrupt), pytest.raises(KeyboardInterrupt):
-            run(["tiny"], "demo", scheduler=cluster.address)
+            run(scheduler=cluster.address)
         with cluster.client() as client:
             wait_for(lambda: not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
 
@@ -407,8 +431,7 @@ def kill_the_worker_of(cluster, key):
     wait_for(lambda: cluster.trained(key))
     ((_, pid),) = cluster.trained(key)
     before = [k for k, p in cluster.trained() if p == pid and k != key]
-    configs = experiments.configs("tiny", "demo").items()
-    paths = [runner.record_path("tiny", "demo", name, c) for name, c in configs if c.key in before]
+    paths = [path_of(name) for name, c in configs().items() if c.key in before]
     wait_for(lambda: all(path.exists() for path in paths))
     os.kill(pid, signal.SIGKILL)
 
@@ -419,8 +442,8 @@ def test_a_worker_that_is_killed_costs_its_current_run_only(cluster, keys):
         cluster.let_go(keys[-1])
 
     with cluster.holding(keys[-1]), meanwhile(kill):
-        run(["tiny"], "demo", scheduler=cluster.address)
-    assert list(runner.recorded("tiny", "demo")) == NAMES
+        run(scheduler=cluster.address)
+    assert list(recorded()) == NAMES
     assert Counter(key for key, _ in cluster.trained() if key in keys) == Counter([*keys, keys[-1]])
     (_, killed), (_, other) = cluster.trained(keys[-1])
     assert killed != other
@@ -429,7 +452,7 @@ def test_a_worker_that_is_killed_costs_its_current_run_only(cluster, keys):
 def test_a_run_whose_workers_die_is_given_up(cluster, keys):
     with cluster.allowing(0), cluster.holding(*keys), meanwhile(lambda: kill_the_worker_of(cluster, keys[0])):
         with pytest.raises(RuntimeError, match="given up, 1 workers died while they trained it"):
-            run(["tiny"], "demo", scheduler=cluster.address)
+            run(scheduler=cluster.address)
 
 
 def test_a_scheduler_that_goes_away_is_said(tmp_path):
@@ -440,7 +463,7 @@ def test_a_scheduler_that_goes_away_is_said(tmp_path):
     lines, cluster = [], Cluster(tmp_path)
     with closing(cluster), meanwhile(kill):
         with pytest.raises(RuntimeError, match=f"the scheduler at {cluster.address} is gone"):
-            runner.run(["tiny"], "demo", scheduler=cluster.address, report=lines.append)
+            runner.run(experiments.planned("demo", ["tiny"]), scheduler=cluster.address, report=lines.append)
     assert lines == [f"no worker is connected to {cluster.address} yet; the runs wait for one"]
 
 
@@ -450,12 +473,12 @@ def test_where_no_scheduler_answers(monkeypatch):
         port = silent.getsockname()[1]
         for address in (f"tcp://127.0.0.1:{port}", "tcp://127.0.0.1:1", "tcp://127.0.0.1", "nohost"):
             with pytest.raises(RuntimeError, match=f"no Dask scheduler answers at '{address}'"):
-                run(["tiny"], "demo", scheduler=address)
+                run(scheduler=address)
 
 
 def test_a_cluster_needs_a_package_and_no_jobs(monkeypatch):
     with pytest.raises(ValueError, match="jobs=2 is not allowed with a scheduler"):
-        run(["tiny"], "demo", jobs=2, scheduler="tcp://127.0.0.1:1")
+        run(jobs=2, scheduler="tcp://127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(RuntimeError, match="pip install -e .\\[cluster\\]"):
-        run(["tiny"], "demo", scheduler="tcp://127.0.0.1:1")
+        run(scheduler="tcp://127.0.0.1:1")
