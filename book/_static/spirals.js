@@ -2,9 +2,8 @@
 (function () {
   "use strict";
 
-  /* Steps shown in a second, and of the trail that a tip leaves behind. */
+  /* Steps shown in a second. */
   const RATE = 25;
-  const TRAIL = 60;
   const degrees = (radians) => (180 / Math.PI) * radians;
 
   /* At the start of each step |w| and where w points, and the angle by which the step turns it, in radians.
@@ -31,23 +30,23 @@
 
   function vectorMarkup(data, paths, i, step, scale) {
     const at = (t) => tip(paths[i], t).map((x, axis) => (axis ? -scale : scale) * x);
-    const from = Math.max(0, step - TRAIL);
-    const trail = Array.from({ length: step - from + 1 }, (_, t) => at(from + t).map((x) => x.toFixed(1)));
+    const trail = Array.from({ length: step + 1 }, (_, t) => at(t).map((x) => x.toFixed(1)));
     const [x, y] = at(step);
     const turned = -degrees(paths[i].angle[step]);
+    const beyond = 1 + 16 / Math.hypot(x, y);
     return `<g style="--colour: ${charts.escape(data.vectors[i].colour)}">
       <circle class="line series circle" r="${scale * circle(data.vectors[i], data)}"/>
       <path class="line series trail" d="M${trail.join("L")}"/>
       <line class="line series vector" x2="${x}" y2="${y}"/>
       <path class="head" transform="translate(${x},${y}) rotate(${turned})" d="M3,0L-9,-5V5Z"/>
-      <text x="${x * 1.08}" y="${y * 1.08 + 4}" text-anchor="middle">${charts.escape(data.vectors[i].name)}</text></g>`;
+      <text x="${x * beyond}" y="${y * beyond + 4}" text-anchor="middle">${charts.escape(data.vectors[i].name)}</text></g>`;
   }
 
   /* The vectors at a step, as the text of a square svg of that width. */
   function plane(data, paths, step, width) {
     const longest = Math.max(...paths.map(({ norm }) => Math.max(...norm)));
     const half = width / 2;
-    const vectors = paths.map((_, i) => vectorMarkup(data, paths, i, step, half / (1.12 * longest)));
+    const vectors = paths.map((_, i) => vectorMarkup(data, paths, i, step, (half - 24) / longest));
     return `<svg role="img" aria-label="Three vectors from one centre, each with the circle it moves towards"
       width="${width}" height="${width}" viewBox="${-half} ${-half} ${width} ${width}">${vectors.join("")}</svg>`;
   }

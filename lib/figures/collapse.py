@@ -1,10 +1,11 @@
 """The figure that holds the whole finding: norms and gradients that differ, and steps that do not."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import THEORY, layer_colours, new_axes, styled
+from .style import THEORY, layer_colours, styled
 
 #: What each panel shows, by its column.
 PANELS = {
@@ -13,7 +14,7 @@ PANELS = {
     "ratio": "λ|g|/|w|, relative step",
 }
 #: How far apart the labels of two lines stay, as a fraction of the axis.
-APART = 0.062
+APART = 0.08
 
 
 def table(steps: pd.DataFrame) -> pd.DataFrame:
@@ -36,24 +37,28 @@ def table(steps: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def layers(table: pd.DataFrame, line: str) -> Figure:
-    """The columns of `table` side by side, a line for each layer with its name at its end.
+    """The columns of `table`, a panel for each, a line for each layer with its name at its end.
 
     ``line`` is the label of the predicted ratio, such as ``√(2λα)``.
     """
     colours = layer_colours(table["layer"].cat.categories)
-    figure, panels = new_axes(3, size=(11, 4), sharex=True)
+    # two above one, and no wider than can be read on a phone
+    figure, panels = plt.subplot_mosaic(
+        [["weight_norm", "grad_norm"], ["ratio", "ratio"]], figsize=(7, 6), layout="constrained"
+    )
     end = table["epoch"].max()
-    for axes, (column, title) in zip(panels, PANELS.items(), strict=True):
+    for column, title in PANELS.items():
+        axes = panels[column]
         for layer, rows in table.groupby("layer", observed=True):
             axes.plot(rows["epoch"], rows[column], color=colours[layer], linewidth=1.6)
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(title, loc="left", fontsize=10)
         axes.set(xlabel="epoch", xlim=(0, end + 0.5), ylim=(0, 1.05 * table[column].max()))
         if column != "ratio":
             _name_ends(axes, table[table["epoch"] == end].set_index("layer")[column], colours)
     predicted = table.groupby("epoch")["predicted"].first()
-    panels[-1].plot(predicted.index, predicted, linestyle="--", **THEORY)
+    panels["ratio"].plot(predicted.index, predicted, linestyle="--", **THEORY)
     middle = predicted.index[len(predicted) // 2]
-    panels[-1].annotate(
+    panels["ratio"].annotate(
         f"dashed: {line}",
         (middle, predicted[middle]),
         xytext=(0.98, 0.75),

@@ -27,7 +27,7 @@ def step(length: float, decay: float = DRAWN_DECAY) -> np.ndarray:
 @styled
 def vectors() -> Figure:
     """One step at equilibrium with its names, and the same step of a short and of a long vector, to scale."""
-    figure, axes = new_axes(size=(9.5, 3.1))
+    figure, axes = new_axes(size=(6.6, 2.2))
     w, stepped, after = _step_on_circle(axes, 0, 1.0)
     corner = 0.05 * np.array([-w, [-w[1], w[0]]])
     square = np.transpose([w + corner[0], w + corner.sum(axis=0), w + corner[1]])
@@ -39,7 +39,7 @@ def vectors() -> Figure:
         ("$w$ after it", 0.6 * after, (-6, 8), "right"),
     ):
         axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=side, va="center", fontsize=12)
-    for start, length, name in ((1.75, 0.5, "a short $w$"), (2.6, 1.0, "a long $w$")):
+    for start, length, name in ((1.9, 0.5, "a short $w$"), (2.7, 1.0, "a long $w$")):
         *_, after = _step_on_circle(axes, start, length)
         turned = np.degrees(np.arctan2(*after[::-1]))
         between = np.radians((DIRECTION + turned) / 2)
@@ -48,7 +48,7 @@ def vectors() -> Figure:
             start + 0.22 * np.cos(between), 0.22 * np.sin(between), "θ", ha="center", va="center", fontsize=12
         )
         axes.text(start + 0.5 * length, -0.14, name, ha="center", va="center", fontsize=12)
-    axes.set(xlim=(-0.03, 3.7), ylim=(-0.2, 0.97), aspect="equal")
+    axes.set(xlim=(-0.03, 3.8), ylim=(-0.22, 0.97), aspect="equal")
     axes.axis("off")
     return figure
 
