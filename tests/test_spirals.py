@@ -95,7 +95,7 @@ def test_vectors_start_unlike_and_end_alike_in_their_angles_alone(page):
     np.testing.assert_allclose(norms[:, -1], circles, rtol=0.005)
     assert np.ptp(circles) > 0.3
     assert all(np.abs(norms[:, 0] / circles - 1) > 0.2)
-    assert DATA["rotation"] == pytest.approx(theory.rotation(**SETTINGS))
+    assert DATA["rotation"] == pytest.approx(theory.rotation(**SETTINGS), rel=1e-3)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -112,23 +112,23 @@ def spirals() -> HTML:
     With noise of constant c = |g||w| and no momentum. Each starts off its circle, and c is what gives it that.
     """
     lr, weight_decay = 0.1, 0.05  # λα = 0.005: a turn is seen, and the formulas are good to a percent
-    colours = style.label_styles(("A", "B"))
+    vermilion = style.label_styles(["A"])["A"]["color"]
     vectors = [
         {
             "name": name,
             "colour": colour,
             "start": start,
             "angle": angle,
-            "cSq": 2 * weight_decay * circle**4 / lr,
+            "cSq": float(f"{2 * weight_decay * circle**4 / lr:.4g}"),
         }
         for name, colour, start, angle, circle in (
-            ("A", colours["A"]["color"], 0.5, 0.3, 1.0),
+            ("A", vermilion, 0.5, 0.3, 1.0),
             ("B", style.form_style("sgd")["color"], 1.15, 2.4, 0.7),
             ("C", style.form_style("nesterov")["color"], 0.3, 4.5, 0.4),
         )
     ]
     data: dict[str, object] = {"lr": lr, "weightDecay": weight_decay, "steps": 300, "vectors": vectors}
-    data["rotation"] = float(theory.rotation(lr=lr, weight_decay=weight_decay))
+    data["rotation"] = float(f"{theory.rotation(lr=lr, weight_decay=weight_decay):.4g}")
     return _figure("spirals", data, ("charts", "norm-equation", "spirals"))
 
 
