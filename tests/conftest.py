@@ -34,6 +34,7 @@ SLOW = (
     "test_own_network",
     "test_contributing",
     "test_explorer",
+    "test_spirals",
     "test_book",
     "test_launch",
     "test_pdf",

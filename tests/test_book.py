@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import nbformat
@@ -163,6 +164,14 @@ def test_every_page_of_the_book_is_there():
     toc = book.parse_toc_yaml(paths.ROOT / "_toc.yml")
     missing = [page for page in toc if not any((paths.ROOT / page).parent.glob(Path(page).name + ".*"))]
     assert not missing
+
+
+def test_pages_are_in_four_groups_and_the_status_is_executed_last():
+    toc = book.parse_toc_yaml(paths.ROOT / "_toc.yml")
+    groups = {group.caption: list(group.files()) for group in toc.root.subtrees}
+    assert list(groups) == ["The story", "Play", "The evidence", "The package"]
+    assert sorted([toc.root.docname, *chain(*groups.values())]) == sorted(toc)
+    assert book.notebooks(paths.ROOT)[-1].stem == "status"  # it shows how long the others took
 
 
 def test_committed_chapters_are_of_the_default_scale_as_papermill_found_them():

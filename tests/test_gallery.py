@@ -13,7 +13,7 @@ from lib import experiments, library, paths, records
 from lib.figures import gallery
 from lib.results import claims, prose, verdicts
 
-NOT_OF_RUNS = {"augmentation", "network", "schedule", "cost"}
+NOT_OF_RUNS = {"augmentation", "network", "schedule", "cost", "vectors"}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_the_numbers_are_saved_as_a_table(synthetic_records, tmp_path):
 @pytest.mark.parametrize(
     "name, scale, file, reason",
     [
-        ("stp", "demo", "a.svg", "figure='stp' is not known; it must be one of overview, "),
+        ("stp", "demo", "a.svg", "figure='stp' is not known; it must be one of vectors, "),
         ("step", "huge", "a.svg", "scale='huge' is not known"),
         ("step", "demo", "a.gif", "a.gif: the name must end in one of .svg, .png, .pdf, .csv"),
     ],

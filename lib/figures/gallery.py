@@ -12,7 +12,7 @@ from .. import experiments, library, paths
 from ..machinery import files, speeds
 from ..results import analysis, claims, costs, learning_rates, tops, verdicts
 from ..run import Run
-from . import diagrams, plots, strips, style
+from . import collapse, diagrams, plots, strips, style
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
 Drawn = tuple[Figure, pd.DataFrame, list[Run] | str]
@@ -220,8 +220,22 @@ def _cost(scale: str) -> Drawn:
     return plots.cost(table, base.width, base.batch_size), table, source
 
 
+def _vectors(scale: str) -> Drawn:
+    points = {f"|w| = {length:g}": diagrams.step(length) for length in (0.5, 1.0)}
+    numbers = {name: pd.DataFrame(at, columns=["x", "y"]) for name, at in points.items()}
+    return diagrams.vectors(), _stacked(numbers, "vector"), f"scale {scale}: drawn from the formula"
+
+
+def _collapse(scale: str) -> Drawn:
+    run = library.first(scale, "dynamics/sgd")
+    table = collapse.table(_steps(run))
+    return collapse.layers(table, "√(2λα)"), table, [run]
+
+
 #: The figures in the order of the chapters; those of the post with their number there.
 FIGURES: dict[str, Callable[[str], Drawn]] = {
+    "vectors": _vectors,
+    "collapse": _collapse,
     "overview": lambda scale: _equilibrium(scale, FORMS, 0.10),
     "augmentation": _augmentation,
     "network": _network,

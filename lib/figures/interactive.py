@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from .. import experiments, paths
+from .. import experiments, paths, theory
 from ..results import analysis, learning_rates, tops
 from ..run import Run
 from . import style
@@ -106,6 +106,32 @@ def accuracy_against_lr(table: pd.DataFrame) -> HTML:
     return _figure("learning-rates", data, ("charts", "learning-rates"))
 
 
+def spirals() -> HTML:
+    """Three vectors under SGD with weight decay, which the page plays: lengths differ, and angles become equal.
+
+    With noise of constant c = |g||w| and no momentum. Each starts off its circle, and c is what gives it that.
+    """
+    lr, weight_decay = 0.1, 0.05  # λα = 0.005: a turn is seen, and the formulas are good to a percent
+    vermilion = style.label_styles(["A"])["A"]["color"]
+    vectors = [
+        {
+            "name": name,
+            "colour": colour,
+            "start": start,
+            "angle": angle,
+            "cSq": float(f"{2 * weight_decay * circle**4 / lr:.4g}"),
+        }
+        for name, colour, start, angle, circle in (
+            ("A", vermilion, 0.5, 0.3, 1.0),
+            ("B", style.form_style("sgd")["color"], 1.15, 2.4, 0.7),
+            ("C", style.form_style("nesterov")["color"], 0.3, 4.5, 0.4),
+        )
+    ]
+    data: dict[str, object] = {"lr": lr, "weightDecay": weight_decay, "steps": 300, "vectors": vectors}
+    data["rotation"] = float(f"{theory.rotation(lr=lr, weight_decay=weight_decay):.4g}")
+    return _figure("spirals", data, ("charts", "norm-equation", "spirals"))
+
+
 def _optimum(optimum: pd.Series, curve: pd.DataFrame) -> list[list[float]]:
     """Where λ* lies on the curve; nowhere when it is only a bound."""
     if not optimum["inside"]:
@@ -141,4 +167,6 @@ FALLBACKS = {
     "The chapter on equilibrium shows recorded runs beside the norm equation.",
     "learning-rates": "This figure is drawn by the page of the site, and needs JavaScript. "
     "The figures of this chapter show the same curves.",
+    "spirals": "This figure is played by the page of the site, and needs JavaScript. "
+    "The figure above it shows one step of it.",
 }
