@@ -138,7 +138,7 @@ def test_bad_input_is_one_line_that_says_what_is_allowed(
 GIVEN = dict(
     dataset="cifar10", architecture="Extra:L2", width=3, epochs=7, batch_size=11, lr=0.3, peak_epoch=2.5
 )
-GIVEN |= dict(momentum=0.8, weight_decay=1e-3, noise_every=3, seed=5)
+GIVEN |= dict(momentum=0.8, weight_decay=1e-3, noise_every=3, precision="bf16", seed=5)
 
 
 @pytest.mark.parametrize("form", [{"nesterov": True}, {"optimizer": "lars"}])
@@ -175,7 +175,7 @@ def test_train_prints_accuracy_and_the_ratio_of_each_layer(call, tmp_path, train
     assert code == 0 and f"test accuracy {run.test_accuracy:.2%}" in out and "epochs 6 to 14" in out
     from lib.results import analysis
 
-    for layer, R in analysis.equilibrium({"": run})["R"].items():
+    for layer, R in analysis.equilibrium([run])["R"].items():
         assert any(line.split()[:2] == [layer, f"{R:.3f}"] for line in out.splitlines())
 
 
@@ -303,11 +303,11 @@ def test_a_real_error_from_the_shell(tmp_path):
 
 # The command line, with more runs than anyone waits for.
 MANY_RUNS = """
-from dataclasses import replace
 from lib import __main__, experiments
 from lib.config import Config
 base = Config(dataset="digits", width=1, epochs=1, peak_epoch=0.5, batch_size=3000)
-experiments.EXPERIMENTS["dynamics"] = lambda scale: {f"sgd-seed{s}": replace(base, seed=s) for s in range(999)}
+experiments.SCALES["demo"] = experiments.Scale(base=base, seeds=999, architectures=())
+experiments.EXPERIMENTS["dynamics"] = lambda scale: [experiments.Form("sgd", scale.base, scale.seeds)]
 __main__.main()
 """
 
