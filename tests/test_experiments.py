@@ -44,7 +44,7 @@ def test_runs_have_names_and_keys_of_their_own(experiment, scale):
     runs = experiments.planned(scale, [experiment])
     assert len({one.config.key for one in runs}) == len({one.name for one in runs}) == len(runs)
     assert runs or (experiment, scale) == ("precision", "demo")  # where bf16 may be emulated
-    assert {(one.scale, one.experiment) for one in runs} == {(scale, experiment)}
+    assert {(one.scale, one.experiment) for one in runs} <= {(scale, experiment)}
     # a name is part of a file name, and the key follows its last hyphen
     assert all(set(one.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.+") for one in runs)
 
