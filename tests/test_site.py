@@ -146,7 +146,7 @@ def test_no_stylesheet_loads_from_outside():
 
 @needs_site
 def test_the_whole_site_is_small():
-    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) < 15 * MEGABYTE
+    assert sum(p.stat().st_size for p in SITE.rglob("*") if p.is_file()) < 18 * MEGABYTE
 
 
 # In a browser

@@ -18,6 +18,10 @@ def remove(app, exception):
     if exception or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
-    for pattern in ("**/*.map", "locales/**/*.*", "vendor/fontawesome/webfonts/*.ttf"):
+    # MathJax loads packages one by one; those for chemistry and for proof trees are never asked for
+    packages = (
+        f"mathjax/input/tex/extensions/{name}.js" for name in ("all-packages", "mhchem", "bussproofs")
+    )
+    for pattern in ("**/*.map", "locales/**/*.*", "vendor/fontawesome/webfonts/*.ttf", *packages):
         for path in list(static.glob(pattern)):
             path.unlink()
