@@ -23,7 +23,7 @@ def toy(tmp_path, monkeypatch):
     """A book of two pages with the settings of this one; its pages lie in a folder, as here."""
     for name, folder in {"ROOT": ".", "BOOK": "book", "BUILD": "_build"}.items():
         monkeypatch.setattr(paths, name, tmp_path / folder)
-    source = Path(book.__file__).parent.parent
+    source = Path(book.__file__).parents[2]
     shutil.copy(source / "_config.yml", tmp_path)
     for part in ("_ext", "_static"):
         shutil.copytree(source / "book" / part, tmp_path / "book" / part)
