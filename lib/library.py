@@ -54,7 +54,9 @@ def forms(scale: str, experiment: str) -> dict[str, list[Run]]:
 def every_form(scale: str, of: Iterable[str] | None = None) -> dict[str, list[Run]]:
     """The recorded runs of some experiments, or of all, by ``experiment/form``; raises what `forms` raises."""
     return {
-        f"{experiment}/{form}": runs for experiment in of for form, runs in forms(scale, experiment).items()
+        f"{experiment}/{form}": runs
+        for experiment in (experiments.EXPERIMENTS if of is None else of)
+        for form, runs in forms(scale, experiment).items()
     }
 
 
