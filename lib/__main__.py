@@ -45,7 +45,7 @@ def cli():
     """Trains the networks of the paper, records their norms, and builds the book."""
 
 
-def which(scale, changes, default=experiments.DEFAULT_SCALE):
+def which(scale, changes):
     """The runs that the two options mean."""
     pairs = [change.partition("=") for change in changes]
     for name, equals, value in pairs:
@@ -53,7 +53,7 @@ def which(scale, changes, default=experiments.DEFAULT_SCALE):
             raise click.UsageError(f"--set {name}{equals}: give NAME=VALUE, as in --set weight_decay=0.002")
         if [other for other, _, _ in pairs].count(name) > 1:
             raise click.UsageError(f"--set {name} is given more than once: give one value")
-    scale = scale or (experiments.OWN_SCALE if pairs else default)
+    scale = scale or (experiments.OWN_SCALE if pairs else experiments.DEFAULT_SCALE)
     return experiments.chosen(scale, **{name: value for name, _, value in pairs})
 
 
@@ -358,25 +358,32 @@ def bench(widths, batch_size, precision, device, rounds, steps, jobs, all_, out)
 
 
 @cli.command()
-@ScaleOption
-@click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 @click.option(
-    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="set a parameter of the chapters"
+    "--scale",
+    help=f"one of {', '.join(experiments.SCALES)}  [default: of each chapter the largest that is recorded]",
 )
-def book(scale, retrain, parameters):
+@SetOption
+@click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
+def book(scale, changes, retrain):
     """Executes the chapters and builds the site.
 
-    Trains first what is not recorded at the scale, unless it is the default one, whose records come with
-    the book; prints where the site is.
+    At a scale, or with --set, trains first what the chapters need and is not recorded, and builds in a folder of
+    its own; prints where the site is.
     """
     from .site import book
 
-    given = book.check_parameters(dict(parameters))  # before the trainings, not after them
-    if scale != experiments.DEFAULT_SCALE or retrain:
-        from .running import runner
+    chosen = which(scale, changes) if scale or changes else None
+    if chosen or retrain:
+        needed = {name: None for names in experiments.CHAPTERS.values() for name in names}
+        with resumable():
+            _train(experiments.planned(chosen or experiments.DEFAULT_SCALE, needed), retrain)
+    click.echo(book.build(chosen))
 
-        runner.run(experiments.planned(scale), retrain=retrain)
-    click.echo(book.build(scale, given))
+
+def _train(planned, retrain):
+    from .running import runner
+
+    runner.run(planned, retrain=retrain)
 
 
 def main() -> None:

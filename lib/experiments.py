@@ -86,15 +86,16 @@ class Chosen:
     @property
     def differences(self) -> str:
         """What differs from the recorded settings: ``weight_decay=0.002, momentum=0.5``, or nothing."""
-        return ", ".join(self._assignments)
+        return ", ".join(self.assignments)
 
     @property
     def options(self) -> str:
         """The options by which a command makes the same choice."""
-        return " ".join([f"--scale {self.scale}", *(f"--set {one}" for one in self._assignments)])
+        return " ".join([f"--scale {self.scale}", *(f"--set {one}" for one in self.assignments)])
 
     @property
-    def _assignments(self) -> list[str]:
+    def assignments(self) -> list[str]:
+        """What differs, each as ``weight_decay=0.002``."""
         return [f"{name}={value}" for name, value in self.changes]
 
     def without(self, name: str) -> "Chosen":

@@ -2,35 +2,35 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .. import experiments, library
 from ..experiments import Chosen
 
 
-def chapter(name: str, scale: str | None = None, **changes: float | int | str | None) -> Chosen:
+def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
     """Which runs a chapter shows; what it needs and has not at settings of one's own is trained first.
 
-    Left alone, it is the largest scale at which all its runs are recorded, and nothing is trained. With
-    ``changes`` of `lib.experiments.KNOBS`, it is that scale, or `lib.experiments.OWN_SCALE`, with them. What
-    differs is said in a line above the chapter.
+    ``parameters`` are ``scale`` and `lib.experiments.KNOBS`, each None where it is left alone, among the names of
+    the notebook. Left alone, it is the largest scale at which all its runs are recorded, and nothing is trained.
+    With changes, it is that scale, or `lib.experiments.OWN_SCALE`, with them; what differs is said in a line.
 
     Raises
     ------
     ValueError
-        If the chapter, the scale or a setting is not known, or a value makes no run.
+        If the chapter, the scale or a parameter is not known, or a value makes no run.
     NotRecordedError
         If its runs are recorded at no scale.
     """
-    if name not in experiments.CHAPTERS:
-        raise ValueError(
-            f"chapter={name!r} is not known; it must be one of {', '.join(experiments.CHAPTERS)}"
-        )
     needed = experiments.CHAPTERS[name]
-    if scale is None:
-        changed = any(value is not None for value in changes.values())
-        scale = experiments.OWN_SCALE if changed else library.largest(needed)
-    chosen = experiments.chosen(scale, **changes)
+    # papermill accepts any name; what else a notebook has in its first cells are modules and functions
+    given = {
+        name: value
+        for name, value in parameters.items()
+        if isinstance(value, int | float | str) and not name.startswith("_")
+    }
+    scale = given.pop("scale", None) or (experiments.OWN_SCALE if given else library.largest(needed))
+    chosen = experiments.chosen(scale, **given)
     if chosen.changes:
         from IPython.display import Markdown, display
 
@@ -56,10 +56,10 @@ def train(chosen: Chosen, names: Iterable[str], jobs: int = 1, scheduler: str | 
         done = len(missing) - left
         seconds = (time.monotonic() - start) / max(done, 1) * left
         print(
-            f"{text}; {done} of {len(missing)} runs, about {seconds:.0f} s to go", file=sys.stderr, flush=True
+            f"{text}; {done} of {len(missing)} done, about {seconds:.0f} s to go", file=sys.stderr, flush=True
         )
 
-    print(f"{len(missing)} runs at scale {chosen} are trained first", file=sys.stderr, flush=True)
+    print(f"to be trained first, at scale {chosen}: {len(missing)} runs", file=sys.stderr, flush=True)
     runner.run(missing, jobs=jobs, scheduler=scheduler, report=report)
 
 
