@@ -80,7 +80,7 @@ def equilibrium(scale: str) -> Numbers:
     by_epoch = analysis.ratio_by_epoch(run, others)
     return (
         numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
-        | numbers.equation_numbers(by_epoch)
+        | numbers.equation_numbers(by_epoch, run.config.epochs / 12)
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
@@ -120,7 +120,7 @@ def momentum(scale: str) -> Numbers:
         | numbers.rotation_numbers("nesterov", forms["nesterov"])
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | numbers.rounded(errors, 2)
-        | numbers.equation_numbers(analysis.ratio_by_epoch(run, others))
+        | numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
         | {"window": analysis.window_text(run.config.epochs), "runs": 1 + len(others)}
