@@ -27,6 +27,20 @@ def no_noise() -> pd.DataFrame:
     return pd.DataFrame(columns=list(NOISE_COLUMNS))
 
 
+def no_filter() -> pd.DataFrame:
+    """The table of single filters without a row."""
+    return pd.DataFrame(columns=list(STEP_COLUMNS))
+
+
+def part_of_epoch(step, steps_per_epoch: int, averages: int):
+    """In which part of the run a step lies, where each epoch has ``averages`` parts, as even as can be.
+
+    >>> [part_of_epoch(step, 5, 2) for step in range(7)]
+    [0, 0, 0, 1, 1, 2, 2]
+    """
+    return step // steps_per_epoch * averages + step % steps_per_epoch * averages // steps_per_epoch
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: its settings, what was measured, and how it came about.
@@ -38,6 +52,10 @@ class Run:
     ``test_accuracy``; accuracies are fractions. ``noise`` is the table of `lib.gradient_noise`;
     it is empty unless the config asks for it. A run that diverged has the epochs before that, none
     perhaps, and ``diverged_at``, the step at which a number was NaN or infinite.
+
+    Where the config asks for ``averages``, a row of ``steps`` is the mean over a part of an epoch, and its ``step``
+    and ``epoch`` are the middle of it. ``by_filter`` is a table of the same columns, empty unless the config asks
+    for it: a row for each epoch, the mean over it, and filter, whose name stands for the layer's: ``prep[0]``.
     """
 
     config: Config
@@ -46,6 +64,7 @@ class Run:
     provenance: dict[str, str | int | float]
     noise: pd.DataFrame = field(default_factory=no_noise)
     diverged_at: int | None = None
+    by_filter: pd.DataFrame = field(default_factory=no_filter)
 
     @property
     def test_accuracy(self) -> float:

@@ -14,9 +14,9 @@ from browser import new_page, watched
 from conftest import synthetic_run
 
 from lib import experiments, library, paths, theory
-from lib.config import per_step
 from lib.figures import interactive
 from lib.results import analysis, learning_rates
+from lib.schedules import per_step
 
 STATIC = paths.BOOK / "_static"
 SCRIPTS = [STATIC / f"{name}.js" for name in ("charts", "norm-equation", "explorer", "learning-rates")]
