@@ -386,6 +386,31 @@ def _train(planned, retrain):
     runner.run(planned, retrain=retrain)
 
 
+@cli.command()
+@click.option(
+    "--out", type=click.Path(file_okay=False), default="copies", show_default=True, help="folder to write to"
+)
+def copies(out):
+    """Writes the chapters as readers take them away.
+
+    With the numbers in their sentences, and a first cell that installs what they need.
+    """
+    from .site import readers
+
+    click.echo(f"{len(readers.write(Path(out)))} notebooks in {out}")
+
+
+@cli.command()
+def pdf():
+    """Prints the book as it is, without the pages on the package, into one PDF.
+
+    It needs Chromium.
+    """
+    from .site import pdf
+
+    click.echo(pdf.build())
+
+
 def main() -> None:
     """Runs the command line; an expected error ends with one line and exit code 1."""
     from .machinery import machine
