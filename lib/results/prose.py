@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, learning_rates, numbers, tops
+from . import analysis, costs, learning_rates, numbers, summaries, tops
 from .numbers import Numbers
 
 
@@ -242,5 +242,7 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "momentum": momentum,
     "lars": lars,
     "learning-rates": sweep,
+    "conclusion": summaries.conclusion,
+    "summary": summaries.summary,
     "cost": cost,
 }
