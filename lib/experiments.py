@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 
 from .config import PRECISIONS, Config
+from .questions import QUESTIONS
 
 #: Where averages over seeds are compared by eye, three seeds do; the steps of more are not kept.
 FEW_SEEDS = 3
@@ -274,6 +275,15 @@ def _at_rate(name: str, config: Config, factor: float, seeds: int) -> Form:
     return Form(f"{name}-lr{lr:g}", replace(config, lr=lr), seeds, every=0, may_diverge=True)
 
 
+def _open(question: str) -> Callable[[Scale], list[Form]]:
+    """One of the post's open questions as an experiment."""
+
+    def experiment(scale: Scale) -> list[Form]:
+        return [Form(*form) for form in QUESTIONS[question](scale.base, scale.short_base, scale.few_seeds)]
+
+    return experiment
+
+
 #: In the order of importance, which is that of `run`.
 EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
     "dynamics": dynamics,
@@ -283,6 +293,7 @@ EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
     "precision": precision,
     "sweep": sweep,
     "tuning": tuning,
+    **{question: _open(question) for question in QUESTIONS},
 }
 
 _ALL_CLAIMS = ("dynamics", "lars", "batch-size", "gradient-noise", "sweep", "tuning")
@@ -347,7 +358,7 @@ def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
             scale.scale, experiment, f.name, replace(f.config, seed=seed),
             f.every if seed < FEW_SEEDS else 0, f.may_diverge or own, own,
         )
-        for seed in range(at.seeds)
+        for seed in range(max((form.seeds for form in forms), default=0))
         for f in forms
         if seed < f.seeds
     ]  # fmt: skip
