@@ -63,6 +63,28 @@ def test_rules_are_older_than_the_records_that_they_judge():
         assert {name: then.get(name) for name in judged} == {name: today[name] for name in judged}
 
 
+def test_bounds_are_those_of_the_sheet():
+    recovery = {"0.125": (None, 0), "4": (5, 8), "8": (8, 13), "16": (14, None)}
+    sheet = {
+        "plateau": (0.97, 1.03), "plateau with heavy-ball": (0.97, 1.03), "plateau with Nesterov": (0.97, 1.03),
+        "rotation on the plateau": (1, 1.02), "filters": (0.9, None), "no decay": (None, 0.9),
+        "clipped": (-0.3, 0.3), "smoothed": (-0.3, 0.3), "annealed": (0.5, None), "turning": (-0.3, 0.3),
+        "decay that follows": (1.03, 1.28), "it is clipping": (0.7, None), "it is annealing": (0.7, None),
+        **{f"recovery from {scale}": bound for scale, bound in recovery.items()},
+        "LARS from any norm": (-0.3, 0.3), "SGD from large norms": (None, -1), "LARS wins": (0.3, None),
+        "LARS wins in the test": (0.3, None),
+        "rotation of AdamW": (0.9, 1.1), "alike with AdamW": (None, 0.1), "apart with Adam": (0.3, None),
+        "rotation of one layer": (0.95, 1.05), "rotation of the others": (None, 0.03),
+        "only λα of a layer": (0.95, 1.05), "optima of layers": (-1, 1),
+        "step without decay": (-0.1, 0.1), "step with decay": (0.45, 0.55), "optimum with decay": (-1, 1),
+        "no optimum without": (None, 1),
+    }  # fmt: skip
+    infinite = {-np.inf: None, np.inf: None}
+    found = {c.name: tuple(infinite.get(x, x) for x in (c.bound.low, c.bound.high)) for c in OPEN_CLAIMS}
+    assert found == sheet
+    assert {c.epochs for c in OPEN_CLAIMS} == {None, (6, 14), (23, 24), (0, 24)}
+
+
 def test_the_rules_of_a_commit_are_read_as_they_were(tmp_path, monkeypatch):
     def git(*command):
         subprocess.run(

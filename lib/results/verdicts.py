@@ -47,8 +47,9 @@ def _judge(claim: Claim, *forms: tuple) -> Verdict | None:
 
 
 def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
-    """The runs of the claim's forms, in its order, of the seeds that all of them have."""
-    forms = [form for prefix in claim.forms for form in recorded if form.startswith(prefix)]
+    """The runs of the claim's forms, in its order, of the seeds that all of them have; none where one has no run."""
+    of_each = [[form for form in recorded if form.startswith(prefix)] for prefix in claim.forms]
+    forms = [form for some in of_each for form in some] if all(of_each) else []
     usable = [
         {
             seed
