@@ -190,7 +190,9 @@ def test_an_axis_of_accuracies_is_as_long_as_what_it_shows(js):
     means = [accuracy for _, accuracy in networks[0]["means"]]
     for (low, high), shown in zip(ranges, [runs, means], strict=False):
         assert low < min(shown) < low + 0.02 and high - 0.02 < max(shown) < high
-    assert ranges[1][1] - ranges[1][0] < ranges[0][1] - ranges[0][0]  # without the others there is more to see
+    assert (
+        ranges[1][1] - ranges[1][0] < ranges[0][1] - ranges[0][0]
+    )  # without the others there is more to see
     assert ranges[2] == [0, 1]
 
 
@@ -245,7 +247,11 @@ def runs_of(*names):
     run = synthetic_run()
     kept = ("momentum", "lr", "nesterov")
     return {
-        name: [replace(run, config=replace(run.config, batch_size=512, **{k: getattr(forms[name], k) for k in kept}))]
+        name: [
+            replace(
+                run, config=replace(run.config, batch_size=512, **{k: getattr(forms[name], k) for k in kept})
+            )
+        ]
         for name in names
     }
 
@@ -378,7 +384,9 @@ def page(browser, tmp_path_factory):
     (root / "book").mkdir()
     figures = [interactive.explorer(runs_of("heavy-ball", "sgd"), ["prep"])]
     figures.append(interactive.accuracy_against_lr(sweep()))
-    buttons = "".join(f"<p>What to try. {match[0]}</p><div style='height: 300px'></div>" for match in BUTTON.finditer(TEXT))
+    buttons = "".join(
+        f"<p>What to try. {match[0]}</p><div style='height: 300px'></div>" for match in BUTTON.finditer(TEXT)
+    )
     html = "".join(figure.data for figure in figures) + buttons
     path = root / "book" / "page.html"
     style = '<link rel="stylesheet" href="../_static/interactive.css">'
@@ -456,7 +464,9 @@ def test_a_button_acts_where_it_stands(page, js, nth):
     said = settled(page)
     run = data_of(interactive.explorer(runs_of("heavy-ball", "sgd"), ["prep"]))["runs"][1]
     wanted = js("([run, asked]) => explorer.experiment(run, asked)", [run, asked])
-    shown = {key: float(said[key].replace("\u202f", "")) for key in ("lr", "weightDecay", "momentum", "batchSize")}
+    shown = {
+        key: float(said[key].replace("\u202f", "")) for key in ("lr", "weightDecay", "momentum", "batchSize")
+    }
     assert shown == {key: pytest.approx(wanted[key], rel=1e-3) for key in shown}
     assert said["schedule"] == wanted["schedule"]
     assert f"startFactor={wanted['startFactor']:g}" in address(page)

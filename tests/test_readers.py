@@ -45,16 +45,24 @@ def chapter(tmp_path) -> Path:
     """A chapter with a number, a figure and what else only this book's pages understand."""
     glued = {"R": "1.23456", "who": "'heavy-ball'"}
     outputs = [
-        v4.new_output("display_data", {f"{readers.GLUED}text/plain": text}, metadata={"scrapbook": {"name": name}})
+        v4.new_output(
+            "display_data", {f"{readers.GLUED}text/plain": text}, metadata={"scrapbook": {"name": name}}
+        )
         for name, text in glued.items()
     ]
     source = v4.new_output("display_data", {f"{readers.GLUED}text/markdown": "scale small"})
     source.metadata = {"scrapbook": {"name": "source-step"}}
     figure = v4.new_code_cell('gallery.show("step", scale)', outputs=[source])
-    figure.metadata["mystnb"] = {"figure": {"caption": "Steps, $R$ = {glue:text}`R:.1f`. ({glue:md}`source-step`)", "name": "fig-step"}}
+    figure.metadata["mystnb"] = {
+        "figure": {"caption": "Steps, $R$ = {glue:text}`R:.1f`. ({glue:md}`source-step`)", "name": "fig-step"}
+    }
     text = "\n".join(
-        ["(eq-5)=", "$$R$$", "With {glue:text}`who` $R$ is {glue:text}`R:.2f`, as [(5)](eq-5) says {cite}`page2019`.",
-         "See {numref}`fig-step`, [lars](lars.ipynb), {py:func}`lib.watch.watch`. <button hidden>Try</button>"]
+        [
+            "(eq-5)=",
+            "$$R$$",
+            "With {glue:text}`who` $R$ is {glue:text}`R:.2f`, as [(5)](eq-5) says {cite}`page2019`.",
+            "See {numref}`fig-step`, [lars](lars.ipynb), {py:func}`lib.watch.watch`. <button hidden>Try</button>",
+        ]
     )
     cells = [v4.new_markdown_cell(text), v4.new_code_cell("1", outputs=outputs), figure]
     path = tmp_path / "chapter.ipynb"
@@ -69,12 +77,17 @@ def test_a_copy_says_what_the_page_says(chapter):
         "See Figure step, [lars](lars.ipynb), `lib.watch.watch`."
     )
     assert copy.cells[-1].source == "**Figure step.** Steps, $R$ = 1.2. (scale small)"
-    assert [cell.source for cell in copy.cells if cell.cell_type == "code"][1:] == ["1", 'gallery.show("step", scale)']
+    assert [cell.source for cell in copy.cells if cell.cell_type == "code"][1:] == [
+        "1",
+        'gallery.show("step", scale)',
+    ]
 
 
 def test_a_number_of_another_page_is_found_and_a_missing_one_is_an_error(chapter):
     assert readers.with_numbers("{glue:text}`chapter.ipynb::R:.3f`", chapter) == "1.235"
-    with pytest.raises(book.BookError, match="chapter chapter: {glue:text}`S` names a number that it does not"):
+    with pytest.raises(
+        book.BookError, match="chapter chapter: {glue:text}`S` names a number that it does not"
+    ):
         readers.with_numbers("{glue:text}`S`", chapter)
 
 
@@ -93,7 +106,9 @@ def test_no_markup_of_the_book_is_left_in_a_chapter(path):
 def test_the_command_line_writes_all_of_them(tmp_path):
     done = CliRunner().invoke(command_line.cli, ["copies", "--out", str(tmp_path / "here")])
     assert done.output == f"{len(CHAPTERS)} notebooks in {tmp_path / 'here'}\n"
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == sorted(path.name for path in CHAPTERS)
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == sorted(
+        path.name for path in CHAPTERS
+    )
 
 
 @pytest.fixture
@@ -104,8 +119,15 @@ def fresh(tmp_path) -> tuple[dict[str, str], Path]:
     (site,) = (tmp_path / "fresh").glob("lib/python*/site-packages")
     # a folder that a path file names has its own path files ignored, such as the one that leads to this checkout
     (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    offline = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    kept = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS", "CIFAR10_ROOT") if name in os.environ}
+    offline = {
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    kept = {
+        name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS", "CIFAR10_ROOT") if name in os.environ
+    }
     return kept | offline | {"HOME": str(tmp_path)}, python
 
 
@@ -125,7 +147,9 @@ def test_copies_run_from_top_to_bottom_where_nothing_is_installed(fresh, tmp_pat
         copy = readers.copy(path, published.as_uri())
         for cell in copy.cells:
             if "parameters" in cell.metadata.get("tags", []):
-                cell.source += "".join(f"\n{name} = {value}" for name, value in SHORT.get(path.stem, {}).items())
+                cell.source += "".join(
+                    f"\n{name} = {value}" for name, value in SHORT.get(path.stem, {}).items()
+                )
         nbformat.write(copy, reader / path.name)
     copies = [reader / path.name for path in CHAPTERS]
     done = subprocess.run(

@@ -9,7 +9,6 @@ from conftest import recordable_run
 
 from lib import config as config_module
 from lib import experiments, library, paths, records, training
-from lib.running import own
 
 STORY = ("setup", "dynamics", "equilibrium", "batch-size", "momentum", "lars", "learning-rates")
 

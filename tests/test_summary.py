@@ -2,12 +2,12 @@
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from lib import laws, paths, theory
-from lib.results import numbers, summaries
 
 #: Small enough for terms of the next order in λα not to be seen.
 SETTINGS = {"lr": 3e-3, "weight_decay": 2e-4}
@@ -34,7 +34,7 @@ def evaluated(tex: str, **values: float) -> float:
     tokens = re.findall(r"\d+|[^\W\d]|[-+*/^()]", tex)
     assert "".join(tokens) == re.sub(r"\s", "", tex), f"not understood: {tex}"
     python = tokens[0]
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         python += ("" if before in "+-*/^(" or token in "+-*/^)" else "*") + token
     return eval(python.replace("^", "**"), {"__builtins__": {}}, values)
 
@@ -146,7 +146,11 @@ def test_the_change_of_momentum_leaves_what_the_page_says():
         settings = {"lr": n * SETTINGS["lr"], "weight_decay": SETTINGS["weight_decay"]}
         rho = 1 - n * (1 - RHO)
         norm_sq = theory.equilibrium_norm_sq(C**2, **settings, momentum=rho)
-        return theory.relaxation_steps(**settings, momentum=rho), norm_sq, theory.rotation(**settings, momentum=rho)
+        return (
+            theory.relaxation_steps(**settings, momentum=rho),
+            norm_sq,
+            theory.rotation(**settings, momentum=rho),
+        )
 
     (relaxed, norm_sq, turn), (relaxed_more, norm_sq_more, turn_more) = at(1), at(3)
     assert (relaxed, norm_sq) == pytest.approx((relaxed_more, norm_sq_more)) and turn_more > turn
