@@ -47,7 +47,9 @@ def _judge(claim: Claim, *forms: tuple) -> Verdict | None:
 
 
 def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
-    """The runs of the claim's forms, in its order, of the seeds that all of them have."""
+    """The runs of the claim's forms, in its order, of the seeds that all of them have; none where a form is not planned."""
+    if not all(any(form.startswith(prefix) for form in recorded) for prefix in claim.forms):
+        return {}
     forms = [form for prefix in claim.forms for form in recorded if form.startswith(prefix)]
     usable = [
         {
@@ -69,9 +71,11 @@ def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
     one_seed = [next(iter(of_form.values())) for of_form in seeds.values()]
     windows = [(epoch, epoch + 1) for epoch in range(int(first), int(last))]
     each = [claim.statistic(seeds, w) for w in windows if all(_has_rows(run, w) for run in one_seed)]
+    if not each:  # of so short a run that no 24th of it was looked at
+        return None
     numbers = pd.concat(each, ignore_index=True)
     furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
-    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
+    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()}, dtype=float)
 
 
 def _has_rows(run: Run, window: Window) -> bool:
