@@ -313,6 +313,14 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
 }
 
 
+def why_empty(chapter: str, scale: str | Chosen) -> str | None:
+    """Why a chapter has nothing to show: the experiment that it is named after has no run. None where it has."""
+    if chapter not in EXPERIMENTS or planned(scale, [chapter]):
+        return None
+    reason = "without weight decay its rate √(2λα(1−ρ)) is 0, and it would stand still"
+    return f"{chapter} has no run at scale {chosen(scale)}: {reason}"
+
+
 def planned(
     scale: str | Chosen, names: Iterable[str] | None = None, precision: str | None = None
 ) -> list[Planned]:
@@ -352,7 +360,7 @@ def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
     except ValueError as error:
         if not own:
             raise
-        raise ValueError(f"{experiment} has no run at {scale}: {error}") from error
+        raise ValueError(f"{experiment} has no run at scale {scale}: {error}") from error
     return [
         Planned(
             scale.scale, experiment, f.name, replace(f.config, seed=seed),

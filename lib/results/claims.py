@@ -146,7 +146,7 @@ CLAIMS = (
         name="LARS better", chapter="lars", origin=POST,
         sentence="LARS is clearly better than SGD on CIFAR-10: asked by the post, which had not found it so.",
         observable="test accuracy of LARS less that of heavy-ball, in %, seed by seed, each at its best λ tried",
-        statistic=st.tuned_difference, forms=("tuning/",), bound=Bound(low=0.3),
+        statistic=st.tuned_difference, forms=("tuning/lars-", "tuning/heavy-ball-"), bound=Bound(low=0.3),
     ),
     Claim(
         name="shared optimum", chapter="learning-rates", origin=POST,

@@ -220,7 +220,7 @@ def _swept(runs: list[Run]) -> Numbers:
     losses, rank_correlation = tops.selection(table)
     whole, near = (tops.lack_of_fit(t) for t in (table, tops.near_top(table)))
     distances = {run.config.lr: learning_rates.relaxations(run.config) for run in runs}
-    n = len(optima)
+    n, common = len(optima), learning_rates.common(table)
     found = {
         "best_low": optima["lr"].min(),
         "best_high": optima["lr"].max(),
@@ -228,7 +228,7 @@ def _swept(runs: list[Run]) -> Numbers:
         "loss_low": 100 * losses["loss"].min(),
         "loss_high": 100 * losses["loss"].max(),
         "relaxations_low": min(distances.values()),
-        "relaxations_common": distances[learning_rates.COMMON],
+        "relaxations_common": distances[common],
         "relaxations_high": max(distances.values()),
         # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
         "next_rank": 1 - 12 / (n**3 - n),
@@ -240,7 +240,7 @@ def _swept(runs: list[Run]) -> Numbers:
         "rank_correlation": numbers.signed(rank_correlation),
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
-        "above": int((optima["lr"] > learning_rates.COMMON).sum()),
+        "above": int((optima["lr"] > common).sum()),
     }
 
 

@@ -70,9 +70,11 @@ def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
     one_seed = [next(iter(of_form.values())) for of_form in seeds.values()]
     windows = [(epoch, epoch + 1) for epoch in range(int(first), int(last))]
     each = [claim.statistic(seeds, w) for w in windows if all(_has_rows(run, w) for run in one_seed)]
+    if not each:  # of so short a run that no 24th of it was looked at
+        return None
     numbers = pd.concat(each, ignore_index=True)
     furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
-    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
+    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()}, dtype=float)
 
 
 def _has_rows(run: Run, window: Window) -> bool:
