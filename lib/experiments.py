@@ -309,6 +309,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
+    "conclusion": _ALL_CLAIMS,
     "status": _ALL_CLAIMS,
 }
 

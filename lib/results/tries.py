@@ -68,7 +68,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
             "Four times the decay. A norm that is off its balance comes back in {then} steps at the peak, "
             "and no longer in {now}; growth and shrinkage meet earlier."),
         Try({"weight_decay": 0.0}, _plain_line,
-            "No decay. The line of shrinkage falls from {now} to {then}, in units of $\\lambda|g|/|w|$: "
+            "No decay. The line of $\\lambda|g|/|w|$ falls from {now} to {then}: "
             "norms only grow, and steps become shorter."),
     ),
     "equilibrium": (
@@ -85,10 +85,9 @@ TRIES: dict[str, tuple[Try, ...]] = {
             "Twice the batch alone. The norms shrink, as gradients are less noisy; the line stays at {then}."),
     ),
     "momentum": (
-        Try({"momentum": 0.5}, _line,
-            "Less momentum. The line of $\\lambda|g|/|w|$ goes from {now} to {then} at the peak, more than twice as high."),
         Try({"momentum": 0.5}, _rotation,
-            "Of the same runs, the rotation: it goes from {now} to {then} only. Momentum hardly matters to it."),
+            "Less momentum. The rotation goes from {now} to {then} only at the peak, while the line of "
+            "$\\lambda|g|/|w|$ more than doubles."),
         Try({"momentum": 0.0}, _rotation,
             "None at all. The three forms are one run, and its rotation is {then} at the peak, where it was {now}."),
     ),
