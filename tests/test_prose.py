@@ -292,8 +292,8 @@ def test_claims_are_counted_by_verdict():
 
     some = [judged("post", v) for v in ("holds", "fails", "holds", "not resolved", None)]
     some.append(judged("ours", "inside"))
-    assert summaries.counted(some, "post") == "of 5, 2 hold, 1 fail, 2 are not resolved"
-    assert summaries.counted(some, "ours") == "of 1, 1 lie inside their bounds"
+    assert summaries.counted(some, "post") == "2 of 5 hold, 1 fail, 2 are not resolved"
+    assert summaries.counted(some, "ours") == "1 of 1 lie inside their bounds"
 
 
 def test_the_warm_up_has_half_the_relaxations_of_its_peak():

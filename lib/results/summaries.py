@@ -61,11 +61,12 @@ def conclusion(scale: str) -> Numbers:
 
 
 def counted(judged: list, origin: str) -> str:
-    """How many claims of an origin hold and how many do not, in words: ``5 hold, 4 fail, 3 are not resolved``."""
+    """How many claims of an origin hold and how many do not, in words: ``5 of 12 hold, 4 fail, 3 are not resolved``."""
     found = [verdict for claim, verdict in judged if claim.origin == origin]
     kinds = Counter(COUNTED.get(verdict.verdict, UNDECIDED) if verdict else UNDECIDED for verdict in found)
     order = [kind for kind in (*COUNTED.values(), UNDECIDED) if kinds[kind]]
-    return f"of {len(found)}, " + ", ".join(f"{kinds[kind]} {kind}" for kind in order)
+    first, *others = (f"{kinds[kind]} {kind}" for kind in order)
+    return ", ".join([first.replace(" ", f" of {len(found)} ", 1), *others])
 
 
 def settling(run: Run) -> Numbers:
