@@ -18,6 +18,7 @@ COUNTED = {
     "fails": ("fails", "fail"),
     "outside": ("lies outside", "lie outside"),
     "not resolved": ("is not resolved", "are not resolved"),
+    verdicts.NOT_RECORDED: ("is not recorded yet", "are not recorded yet"),
 }
 
 
@@ -68,7 +69,7 @@ def conclusion(scale: str) -> Numbers:
 def counted(judged: list, origin: str) -> str:
     """How many claims of an origin hold and how many do not, in words: ``5 of 12 hold, 4 fail, 3 are not resolved``."""
     found = [verdict for claim, verdict in judged if claim.origin == origin]
-    count = Counter(verdict.verdict if verdict else rule.NOT_RESOLVED for verdict in found)
+    count = Counter(verdict.verdict if verdict else verdicts.NOT_RECORDED for verdict in found)
     first, *others = (
         f"{count[kind]} {words[count[kind] > 1]}" for kind, words in COUNTED.items() if count[kind]
     )

@@ -17,7 +17,7 @@ WINDOW = (6, 14)
 def recorded() -> dict[str, tuple[list[Run], list[Run]]]:
     """The runs of each form of SGD that is recorded, with its steps, at both scales: narrow ones and wide ones."""
     narrow, wide = (library.forms(scale, "dynamics") for scale in SCALES)
-    both = {form: tuple(analysis.with_steps(of[form]) for of in (narrow, wide)) for form in FORMS}
+    both = {form: (analysis.with_steps(narrow[form]), analysis.with_steps(wide[form])) for form in FORMS}
     return {form: runs for form, runs in both.items() if all(runs)}
 
 
