@@ -15,6 +15,7 @@ from browser import new_page, watched
 from bs4 import BeautifulSoup
 
 from lib import paths
+from lib.site import pdf, sheet
 
 FOLDERS = [paths.BUILD / "check" / "_build" / "html", paths.BUILD / "html"]
 SITE = (
@@ -201,3 +202,24 @@ def test_the_explorer_follows_its_sliders(browser):
         "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
     )
     page.close()
+
+
+@needs_site
+def test_the_summary_goes_on_one_sheet_of_paper(tmp_path, monkeypatch):
+    try:
+        pdf.find_browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    content = sheet.build(SITE).read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
+    # A4 in points, and the font of λ: the formulas are set
+    assert re.search(rb"/MediaBox \[0 0 59[45][.\d]* 84[12][.\d]*\]", content)
+    assert b"MathJax_Math-Italic" in content
+
+
+def test_a_summary_that_is_not_built_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"summary\.html is not there to be printed; `python -m lib book` builds it"
+    ):
+        sheet.build(tmp_path)
