@@ -14,7 +14,7 @@ from .config import Config, per_step
 from .machinery import machine, sources
 from .machinery.checkpoints import Checkpoint, say
 from .probes import WeightProbe
-from .run import EPOCH_COLUMNS, QUANTITIES, DivergedError, Run, no_noise
+from .run import EPOCH_COLUMNS, QUANTITIES, DivergedError, Run, no_filters, no_noise
 
 
 def train(
@@ -89,7 +89,7 @@ class _Training:
         self.lrs = schedule.reshape(config.epochs, -1)
         self.steppers = steppers(self.model, config, self.lrs)
         self.rows = [np.empty((0, len(self.weights), len(QUANTITIES)), np.float32)]
-        self.epochs, self.noise = [], []
+        self.epochs, self.noise, self.filters = [], [], []
         self.diverged_at = None
 
     @property
@@ -122,11 +122,11 @@ class _Training:
         bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{measured[-1]:.3f}")
 
     def _measure_noise(self, dataset: data.Dataset) -> None:
-        epoch, every = len(self.epochs), self.config.noise_every
-        if every and epoch % every == 0:
-            self.noise.append(
-                gradient_noise.measure(self.model, dataset, epoch, self.config.seed, self.config.precision)
-            )
+        epoch, c = len(self.epochs), self.config
+        if c.noise_every and epoch % c.noise_every == 0:
+            at = (self.model, dataset, epoch, c.seed)
+            self.noise.append(gradient_noise.measure(*at, c.precision))
+            self.filters.append(gradient_noise.measure_filters(*at, c.batch_size, c.precision))
 
     def state_dict(self) -> dict:
         """All of it as tensors, numbers and names."""
@@ -140,6 +140,7 @@ class _Training:
             "rows": torch.from_numpy(np.concatenate(self.rows)),
             "epochs": self.epochs,
             "noise": [table.to_dict("list") for table in self.noise],
+            "filters": [table.to_dict("list") for table in self.filters],
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -154,7 +155,9 @@ class _Training:
             average.copy_(saved)
         self.rows = [state["rows"].numpy()]
         self.epochs = state["epochs"]
-        self.noise = [pd.DataFrame(table) for table in state["noise"]]
+        # checkpoints made before filters were measured have none
+        tables = (state["noise"], state.get("filters", []))
+        self.noise, self.filters = ([pd.DataFrame(table) for table in of_epochs] for of_epochs in tables)
 
     def run(self, provenance: dict[str, str | int | float]) -> Run:
         """What was measured."""
@@ -165,6 +168,7 @@ class _Training:
             pd.DataFrame(self.epochs, columns=list(EPOCH_COLUMNS)),
             provenance | resumed | {"seconds": round(time.monotonic() - self.start, 1)},
             pd.concat(self.noise, ignore_index=True) if self.noise else no_noise(),
+            pd.concat(self.filters, ignore_index=True) if self.filters else no_filters(),
             self.diverged_at,
         )
 

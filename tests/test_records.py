@@ -14,7 +14,7 @@ from lib import records
 from lib.config import Config, layers_of
 from lib.machinery import files
 from lib.records import RecordError
-from lib.run import QUANTITIES, STEP_COLUMNS, DivergedError
+from lib.run import QUANTITIES, STEP_COLUMNS, DivergedError, no_filters
 
 NETWORK = list(layers_of(TINY.architecture))
 
@@ -93,6 +93,32 @@ def test_measured_noise_is_kept(tmp_path):
     for change, reason in [({"grad_norm_sq": 1.0}, "damaged"), ({"layer": "prep"}, "noise is of the layers")]:
         rewritten(tmp_path / "noisy.parquet", noise=json.dumps(noisy.noise.assign(**change).to_dict("list")))
         assert_refused(tmp_path / "noisy.parquet", reason)
+
+
+def test_measured_filters_are_kept_and_those_of_other_epochs_refused(tmp_path):
+    run = recordable_run(replace(TINY, noise_every=2))
+    records.write(run, tmp_path / "filters.parquet", every=0)
+    kept = records.read(tmp_path / "filters.parquet").filters
+    assert len(kept) == 3 * 3 * 9
+    pd.testing.assert_frame_equal(kept, run.filters, check_exact=True)
+    late = replace(run, filters=run.filters[run.filters["epoch"] > 0])
+    with pytest.raises(
+        RecordError, match=r"its table of filters is of the epochs \[2.0, 4.0\] and not \[0, 2, 4\]"
+    ):
+        records.write(late, tmp_path / "late.parquet")
+    with pytest.raises(RecordError, match="its cosine is not finite everywhere"):
+        records.write(replace(run, filters=run.filters.assign(cosine=np.nan)), tmp_path / "nan.parquet")
+
+
+def test_a_record_of_before_products_and_filters_were_measured_is_read(tmp_path):
+    run = recordable_run(replace(TINY, noise_every=2))
+    before = replace(run, noise=run.noise.assign(grad_product=np.nan), filters=no_filters())
+    records.write(before, tmp_path / "before.parquet", every=0)
+    back = records.read(tmp_path / "before.parquet")
+    assert back.noise["grad_product"].isna().all() and back.filters.empty
+    assert back.noise["grad_norm_sq"].equals(run.noise["grad_norm_sq"])
+    with pytest.raises(RecordError, match="its grad_norm_sq is not finite everywhere"):
+        records.write(replace(run, noise=run.noise.assign(grad_norm_sq=np.nan)), tmp_path / "nan.parquet")
 
 
 @pytest.mark.parametrize("at, epochs", [(0, 0), (11, 0), (12, 1), (40, 3), (47, 3)])
