@@ -120,11 +120,9 @@ def read(path: str | os.PathLike) -> Run:
 
 
 def _small_table(metadata: dict[str, str], name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A table that a record keeps in its metadata."""
+    """A table that a record keeps in its metadata; a column that it does not have is NaN."""
     kept = json.loads(metadata.get(f"run.{name}", "{}"))
-    if name == "noise" and kept:  # records made before products were measured have none
-        kept = {"grad_product": np.nan} | kept
-    return pd.DataFrame(kept, columns=list(columns))
+    return pd.DataFrame(kept, columns=list(columns)).infer_objects()
 
 
 def _steps(table: pa.Table, config: Config) -> pd.DataFrame:
