@@ -1,5 +1,6 @@
 """What is recorded: the one answer to "the runs of this form at this scale"."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,11 +51,11 @@ def forms(scale: str, experiment: str) -> dict[str, list[Run]]:
     return found
 
 
-def every_form(scale: str) -> dict[str, list[Run]]:
-    """The recorded runs of a scale by ``experiment/form``; raises what `forms` raises."""
+def every_form(scale: str, of: Iterable[str] | None = None) -> dict[str, list[Run]]:
+    """The recorded runs of some experiments, or of all, by ``experiment/form``; raises what `forms` raises."""
     return {
         f"{experiment}/{form}": runs
-        for experiment in experiments.EXPERIMENTS
+        for experiment in (experiments.EXPERIMENTS if of is None else of)
         for form, runs in forms(scale, experiment).items()
     }
 

@@ -132,7 +132,8 @@ def _rotation(scale: str, *names: str, without: tuple[str, ...] = ()) -> Drawn:
 
 def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
     """Claims of a chapter, or all, drawn; the numbers are those of every layer."""
-    judged = verdicts.judged(claims.of_chapter(chapter), verdicts.recorded(scale))
+    some = claims.of_chapter(chapter)
+    judged = verdicts.judged(some, verdicts.recorded(scale, some))
     numbers = {claim.name: found.layers for claim, found in judged if found}
     table = pd.concat(numbers, names=["claim", "layer"]) if numbers else pd.DataFrame()
     return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"

@@ -64,6 +64,7 @@ def _all_layers(run: Run, window: Window) -> pd.DataFrame:
     return analysis.in_window(_dynamics(run), run.config.epochs, of_24(window))
 
 
+@lru_cache(maxsize=256)  # as above
 def _rows(run: Run, window: Window) -> pd.DataFrame:
     return analysis.convolutions(_all_layers(run, window))
 

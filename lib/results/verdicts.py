@@ -1,6 +1,7 @@
 """The verdicts on the claims: from what is recorded at a scale, by the rule, to tables for readers."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,10 @@ from .statistics import Seeds, Window, of_24
 NOT_RECORDED = "not recorded yet"
 
 
-def recorded(scale: str) -> Seeds:
-    """All recorded runs of a scale, by form and seed; raises what `lib.library.forms` raises."""
-    return {form: {run.config.seed: run for run in runs} for form, runs in library.every_form(scale).items()}
+def recorded(scale: str, some: Iterable[Claim] = CLAIMS) -> Seeds:
+    """The runs that some claims may look at, by form and seed; raises what `lib.library.forms` raises."""
+    of = {form.partition("/")[0] for claim in some for form in claim.forms}
+    return {form: {r.config.seed: r for r in runs} for form, runs in library.every_form(scale, of).items()}
 
 
 def judge(claim: Claim, recorded: Seeds) -> Verdict | None:
@@ -25,7 +27,12 @@ def judge(claim: Claim, recorded: Seeds) -> Verdict | None:
 
     Only seeds that are recorded in every form it looks at count.
     """
-    seeds = _looked_at(claim, recorded)
+    return _judge(claim, *((form, *runs.items()) for form, runs in _looked_at(claim, recorded).items()))
+
+
+@lru_cache(maxsize=128)  # a chapter's figure and its table judge the same
+def _judge(claim: Claim, *forms: tuple) -> Verdict | None:
+    seeds = {form: dict(runs) for form, *runs in forms}
     runs = [run for of_form in seeds.values() for run in of_form.values()]
     if not runs:
         return None
@@ -94,7 +101,8 @@ def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
 
 def of_chapter(chapter: str, scale: str) -> pd.DataFrame:
     """The `table` of a chapter's claims, from the records of a scale."""
-    return table(judged(claims.of_chapter(chapter), recorded(scale)))
+    some = claims.of_chapter(chapter)
+    return table(judged(some, recorded(scale, some)))
 
 
 def side_by_side() -> pd.DataFrame:
