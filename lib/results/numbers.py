@@ -189,7 +189,7 @@ def noise_numbers(runs: list[Run]) -> Numbers:
     ``slope_…``, as text, and ``signal_…``, in %, are of the checkpoints within the run: least, median and greatest
     over these and the convolutions, and ``signal_worst`` the layer of the greatest share. ``start_…`` and
     ``end_…`` are the same before the first step and after the last. ``steep`` is how many of the ``slopes`` within
-    the run are below −½. ``critical_…`` are batch sizes of `critical_batches`.
+    the run are below −½.
     """
     config = runs[0].config
     slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
@@ -206,30 +206,7 @@ def noise_numbers(runs: list[Run]) -> Numbers:
         found |= rounded({f"{prefix}signal_median": 100 * rows["signal"].median()}, 0)
         found |= rounded({f"{prefix}signal_high": 100 * rows["signal"].max()}, 0)
     steep = slopes[slopes["epoch"] >= config.epochs / 2]
-    found |= {"steep": int((steep["slope"] < -0.5).sum()), "steep_of": len(steep)}
-    critical = critical_batches(runs)
-    return found | {
-        "critical_median": _batch(critical.median()),
-        "critical_least": _batch(critical.min()),
-        "critical_worst": str(critical.idxmin()),
-    }
-
-
-def _batch(size: float) -> str:
-    """A batch size in words, to two digits."""
-    return "none at all" if np.isinf(size) else f"{float(f'{size:.2g}'):,.0f}"
-
-
-def critical_batches(runs: list[Run]) -> pd.Series:
-    """V/|ḡ|² of each convolution, the batch size at which signal and noise are equal, within the run.
-
-    From the mean share of the signal at the frozen checkpoints; infinite where none was found.
-    """
-    config = runs[0].config
-    slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
-    within = slopes[slopes["epoch"].between(1, config.epochs - 1)]
-    share = within.groupby("layer", observed=True, sort=False)["signal"].mean()
-    return (config.batch_size * (1 / share - 1)).rename("V/|ḡ|²")
+    return found | {"steep": int((steep["slope"] < -0.5).sum()), "steep_of": len(steep)}
 
 
 def quotient_numbers(whole: list[Run], quarter: list[Run]) -> Numbers:

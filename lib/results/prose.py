@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, learning_rates, numbers, tops
+from . import analysis, costs, ghosts, learning_rates, numbers, tops
 from .numbers import Numbers
 
 
@@ -93,10 +93,12 @@ def batch_size(scale: str) -> Numbers:
     whole = library.runs(scale, "dynamics/heavy-ball")
     quarter = library.runs(scale, "batch-size")
     plain = analysis.dynamics(library.first(scale, "dynamics/sgd"))
+    frozen = library.runs(scale, "gradient-noise")
     return (
         numbers.correlation_numbers(analysis.dynamics(whole[0]))
         | numbers.correlation_numbers(plain, "plain")
-        | numbers.noise_numbers(library.runs(scale, "gradient-noise"))
+        | numbers.noise_numbers(frozen)
+        | ghosts.numbers(frozen)
         | numbers.quotient_numbers(whole, quarter)
         | {"batch": whole[0].config.batch_size, "accuracy": numbers.percent(whole)}
         | {"quarter_accuracy": numbers.percent(quarter)}
