@@ -13,7 +13,6 @@ from . import analysis, rule
 Numbers = dict[str, float | int | str]
 #: What stands where there is no number.
 NONE = "–"
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(runs: list[Run]) -> float:
@@ -29,12 +28,6 @@ def rounded(values: dict[str, float], digits: int = 4) -> Numbers:
 def signed(x: float, digits: int = 2) -> str:
     """A number that may be negative, with a true minus."""
     return f"{x:.{digits}f}".replace("-", "−")
-
-
-def power(x: float) -> str:
-    """A small number as a power of ten: ``3.5 × 10⁻⁴``."""
-    mantissa, exponent = f"{x:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
 def difference(name: str, of_seeds: pd.Series) -> Numbers:
@@ -91,7 +84,7 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
     peak = analysis.peaks(deep)
     jump = deep.groupby("layer", observed=True)["weight_norm_sq"].pct_change()
     return {
-        "cosine_convolutions": power(cosine.drop(analysis.CLASSIFIER).max()),
+        "cosine_convolutions": rule.power(cosine.drop(analysis.CLASSIFIER).max()),
         "cosine_classifier": round(float(cosine[analysis.CLASSIFIER]), 3),
         "layers": len(peak),
         "peaks_early": int(peak.between(1, 10).sum()),
