@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, ghosts, learning_rates, numbers, tops
+from . import analysis, costs, ghosts, learning_rates, numbers, precisions, tops
 from .numbers import Numbers
 
 
@@ -176,8 +176,8 @@ def live_table(run: Run) -> pd.DataFrame:
 
 
 def cost(scale: str) -> Numbers:
-    """What was measured of speed, which is the same whatever the scale of the other chapters."""
-    return costs.numbers(*speeds.read())
+    """What was measured of speed, the same whatever the scale, and what precision changes."""
+    return costs.numbers(*speeds.read()) | {"precision": precisions.text(scale)}
 
 
 def _tuned(runs: list[Run]) -> Numbers:
