@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, ghosts, learning_rates, numbers, precisions, tops
+from . import analysis, costs, filters, ghosts, learning_rates, numbers, precisions, tops
 from .numbers import Numbers
 
 
@@ -78,12 +78,14 @@ def equilibrium(scale: str) -> Numbers:
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
     run, *others = runs
     by_epoch = analysis.ratio_by_epoch(run, others)
+    frozen = library.forms(scale, "gradient-noise")["frozen"]
     return (
         numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
         | numbers.equation_numbers(by_epoch)
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
+        | filters.numbers(frozen, run.config)
         | {"window": analysis.window_text(run.config.epochs), "runs": len(runs), "other_runs": len(others)}
     )
 
