@@ -1,18 +1,20 @@
 # Everything starts from a fresh clone with Python 3.11 or newer and make; all else goes into .venv.
 
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
-SCALE  ?= small
+SCALE  ?=
+# what differs from the recorded settings, as in SET="weight_decay=0.002 momentum=0.5"
+SET    ?=
 CHECK  := _build/check
 
 # the demo trains everything anew, beside the recorded runs and not over them; the path is relative to
-# this folder, whose own may have blanks and quotes in it
-RECORDS := $(if $(filter demo,$(SCALE)),RECORDS_ROOT=_build/demo/records)
+# this folder, whose own may have blanks and quotes in it. Own settings have a folder of their own as it is
+RECORDS := $(if $(filter demo,$(SCALE)),$(if $(SET),,RECORDS_ROOT=_build/demo/records))
 
 .PHONY: book pdf check test lint audit setup clean
 
-# train what is not recorded, execute the chapters, build the site
+# execute the chapters, build the site; at another scale or settings, train first what is not recorded
 book: setup
-	$(RECORDS) .venv/bin/python -m lib book --scale $(SCALE)
+	$(RECORDS) .venv/bin/python -m lib book $(if $(SCALE),--scale $(SCALE)) $(foreach change,$(SET),--set $(change))
 
 # the chapters as they are, in one file; needs Chromium
 pdf: setup

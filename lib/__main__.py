@@ -20,6 +20,19 @@ ScaleOption = click.option(
     show_default=True,
     help=f"one of {', '.join(experiments.SCALES)}",
 )
+#: Those of the commands that take settings of one's own.
+WhichScaleOption = click.option(
+    "--scale",
+    help=f"one of {', '.join(experiments.SCALES)}  [default: {experiments.DEFAULT_SCALE}; "
+    f"{experiments.OWN_SCALE} with --set]",
+)
+SetOption = click.option(
+    "--set",
+    "changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help=f"change a setting of every run, one of {', '.join(experiments.KNOBS)}; can be given several times",
+)
 #: The base run that `train` starts from, for each data set.
 BASES = {"digits": experiments.base("demo"), "cifar10": experiments.base("small")}
 
@@ -30,6 +43,18 @@ EXPECTED = (ValueError, RuntimeError, OSError)
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli():
     """Trains the networks of the paper, records their norms, and builds the book."""
+
+
+def which(scale, changes):
+    """The runs that the two options mean."""
+    pairs = [change.partition("=") for change in changes]
+    for name, equals, value in pairs:
+        if not equals or not value:
+            raise click.UsageError(f"--set {name}{equals}: give NAME=VALUE, as in --set weight_decay=0.002")
+        if [other for other, _, _ in pairs].count(name) > 1:
+            raise click.UsageError(f"--set {name} is given more than once: give one value")
+    scale = scale or (experiments.OWN_SCALE if pairs else experiments.DEFAULT_SCALE)
+    return experiments.chosen(scale, **{name: value for name, _, value in pairs})
 
 
 def config_options(command):
@@ -68,7 +93,6 @@ def train(out, dataset, **options):
     config = replace(base, dataset=dataset, **given)
     from . import records, training
     from .machinery import checkpoints, files
-    from .results import analysis
 
     if out:
         files.check_writable(out)  # before the training, not after it
@@ -81,7 +105,18 @@ def train(out, dataset, **options):
             checkpoint.unlink(missing_ok=True)
     else:
         run = training.train(config)
-    last = run.epochs.iloc[-1]
+    _report(run)
+    kept = out and not files.is_stream(out)
+    what = "step" if not config.momentum else "momentum-step"
+    if config.optimizer == "sgd" and not config.nesterov:
+        command = f"`{paths.COMMAND} figure {what} --run {out if kept else 'FILE'} --beside`"
+        click.echo(f"{command} draws {'it' if kept else 'a run that was kept with --out FILE'}")
+
+
+def _report(run):
+    from .results import analysis
+
+    config, last = run.config, run.epochs.iloc[-1]
     click.echo(f"test accuracy {last['test_accuracy']:.2%}, test loss {last['test_loss']:.4f}")
     if not config.weight_decay:
         click.echo("without weight decay there is no equilibrium to compare with")
@@ -115,7 +150,8 @@ def resumable():
 
 @cli.command()
 @click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
-@ScaleOption
+@WhichScaleOption
+@SetOption
 @click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="runs at a time, one thread each"
@@ -129,10 +165,11 @@ def resumable():
     help="add the records of another folder to those that are here, and train nothing",
 )
 @click.pass_context
-def run(context, names, scale, retrain, jobs, scheduler, precision, import_):
+def run(context, names, scale, changes, retrain, jobs, scheduler, precision, import_):
     """Trains and records the runs that are missing.
 
-    Of the experiments that are named, or of all. Can be stopped at any moment and started again.
+    Of the experiments that are named, or of all; of one form with experiment/form, such as dynamics/sgd. Can be
+    stopped at any moment and started again.
     """
     given = {
         name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -143,7 +180,7 @@ def run(context, names, scale, retrain, jobs, scheduler, precision, import_):
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
-    planned = experiments.planned(scale, names or None, precision)
+    planned = experiments.planned(which(scale, changes), names or None, precision)
     with resumable():
         if import_:
             _merge(import_)
@@ -166,17 +203,21 @@ def _merge(folder):
 
 
 @cli.command("list")
-@ScaleOption
-def list_(scale):
-    """Lists experiments, their runs, which are recorded."""
+@WhichScaleOption
+@SetOption
+def list_(scale, changes):
+    """Lists experiments, their runs, which are recorded; and what is trained at settings of one's own."""
     from . import library
 
+    chosen = which(scale, changes)
     for experiment in experiments.EXPERIMENTS:
-        done = {one.name: library.recorded(one) for one in experiments.planned(scale, [experiment])}
+        done = {one.name: library.recorded(one) for one in experiments.planned(chosen, [experiment])}
         count = sum(file is not None for file in done.values())
-        click.echo(f"{experiment}: {count} of {len(done)} runs recorded at scale {scale}")
+        click.echo(f"{experiment}: {count} of {len(done)} runs recorded at scale {chosen}")
         for name, file in done.items():
             click.echo(f"  {name:<20} {'recorded' if file else 'not recorded yet'}")
+    for file, differs in library.own(chosen.scale).items():
+        click.echo(f"own: {file.parent.name} {file.stem.rpartition('-')[0]}: {differs}")
 
 
 @cli.command()
@@ -224,12 +265,14 @@ def reproduce(run, scale):
 
 
 @cli.command()
-@ScaleOption
-def claims(scale):
+@WhichScaleOption
+@SetOption
+def claims(scale, changes):
     """Prints the claims and the verdicts that the records give."""
     from .results import verdicts
     from .results.claims import CLAIMS
 
+    scale = which(scale, changes)
     click.echo(f"scale {scale}: {verdicts.about(scale)}")
     for claim, found in verdicts.judged(CLAIMS, verdicts.recorded(scale)):
         click.echo(f"{verdicts.brief(found)}\n  {claim.origin}: {claim.sentence}")
@@ -240,16 +283,35 @@ def claims(scale):
 
 @cli.command()
 @click.argument("name")
-@ScaleOption
+@WhichScaleOption
+@SetOption
+@click.option(
+    "--run", "file", type=click.Path(exists=True, dir_okay=False), help="draw a run that `train --out` made"
+)
+@click.option("--beside", is_flag=True, help="draw the recorded runs in grey behind, with --set or --run")
 @click.option("--out", type=click.Path(dir_okay=False), help="file to write  [default: NAME.svg]")
-def figure(name, scale, out):
+def figure(name, scale, changes, file, beside, out):
     """Makes one figure of the book from the records.
 
-    The suffix of the file says the format: .svg, .png or .pdf, or .csv for the numbers that are drawn.
+    The suffix of the file says the format: .svg, .png or .pdf, or .csv for the numbers that are drawn. With --set
+    the runs that it needs are trained first, unless they are already.
     """
+    from . import records
     from .figures import gallery
+    from .running import own
 
-    click.echo(gallery.save(name, scale, out or f"{name}.svg"))
+    if file and changes:
+        raise click.UsageError("--run draws a run as it is, --set trains others: give one of them")
+    if beside and not (file or changes):
+        raise click.UsageError("--beside draws the recorded runs behind others: give --set or --run as well")
+    out = out or f"{name}.svg"
+    gallery.check_suffix(out)
+    chosen = gallery.given(name, records.read(file), file, scale) if file else which(scale, changes)
+    if changes and chosen.changes:
+        needed = gallery.check_depends(name, chosen)
+        with resumable():
+            own.train(chosen, needed)
+    click.echo(gallery.save(name, chosen, out, beside))
 
 
 @cli.command()
@@ -296,25 +358,57 @@ def bench(widths, batch_size, precision, device, rounds, steps, jobs, all_, out)
 
 
 @cli.command()
-@ScaleOption
-@click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 @click.option(
-    "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="set a parameter of the chapters"
+    "--scale",
+    help=f"one of {', '.join(experiments.SCALES)}  [default: of each chapter the largest that is recorded]",
 )
-def book(scale, retrain, parameters):
+@SetOption
+@click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
+def book(scale, changes, retrain):
     """Executes the chapters and builds the site.
 
-    Trains first what is not recorded at the scale, unless it is the default one, whose records come with
-    the book; prints where the site is.
+    At a scale, or with --set, trains first what the chapters need and is not recorded, and builds in a folder of
+    its own; prints where the site is.
     """
     from .site import book
 
-    given = book.check_parameters(dict(parameters))  # before the trainings, not after them
-    if scale != experiments.DEFAULT_SCALE or retrain:
-        from .running import runner
+    chosen = which(scale, changes) if scale or changes else None
+    if chosen or retrain:
+        needed = {name: None for names in experiments.CHAPTERS.values() for name in names}
+        with resumable():
+            _train(experiments.planned(chosen or experiments.DEFAULT_SCALE, needed), retrain)
+    click.echo(book.build(chosen))
 
-        runner.run(experiments.planned(scale), retrain=retrain)
-    click.echo(book.build(scale, given))
+
+def _train(planned, retrain):
+    from .running import runner
+
+    runner.run(planned, retrain=retrain)
+
+
+@cli.command()
+@click.option(
+    "--out", type=click.Path(file_okay=False), default="copies", show_default=True, help="folder to write to"
+)
+def copies(out):
+    """Writes the chapters as readers take them away.
+
+    With the numbers in their sentences, and a first cell that installs what they need.
+    """
+    from .site import readers
+
+    click.echo(f"{len(readers.write(Path(out)))} notebooks in {out}")
+
+
+@cli.command()
+def pdf():
+    """Prints the book as it is, without the pages on the package, into one PDF.
+
+    It needs Chromium.
+    """
+    from .site import pdf
+
+    click.echo(pdf.build())
 
 
 def main() -> None:

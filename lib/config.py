@@ -3,10 +3,11 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import NamedTuple
 
-import numpy as np
+from .schedules import PiecewiseLinear
 
 #: Raised by hand whenever a change of the training code changes what a `Config` means.
 TRAINING_VERSION = 1
@@ -16,7 +17,8 @@ EPOCH_IMAGES = {"digits": 6000, "cifar10": 50_000}
 #: Far above what any machine trains: a slip of the keyboard is to be named, not to fill the memory.
 MOST_WIDTH, MOST_EPOCHS = 1024, 10_000
 MOST_LR = 1e38  # records keep it in single precision
-OPTIMIZERS = ("sgd", "lars")
+OPTIMIZERS = ("sgd", "lars", "adamw", "adam")
+CONVOLUTIONS = "convolutions"  # all of them, as a name of layers
 PRECISIONS = ("fp32", "bf16")
 LAYERS = ("L1", "L2", "L3")
 CLASSES = 10
@@ -84,31 +86,6 @@ def operations(architecture: str, width: int, image_size: int = 32) -> dict[str,
     return found
 
 
-@dataclass(frozen=True)
-class PiecewiseLinear:
-    """Straight lines through ``(knots[i], values[i])``, constant outside the first and last knot.
-
-    A schedule: a frozen callable from training time, in epochs, to a value.
-    """
-
-    knots: tuple[float, ...]
-    values: tuple[float, ...]
-
-    def __call__(self, epoch):
-        """Value at ``epoch``, a number or an array of them."""
-        return np.interp(epoch, self.knots, self.values)
-
-
-def per_step(schedule, epochs: int, steps_per_epoch: int) -> np.ndarray:
-    """One value of a schedule for each step, shape ``(epochs * steps_per_epoch,)``, taken at its middle.
-
-    The middle makes the sum over steps the schedule's exact integral (but for the step that holds a
-    knot), and keeps a schedule that starts and ends at zero from wasting its first and last step.
-    """
-    steps = np.arange(epochs * steps_per_epoch)
-    return schedule((steps + 0.5) / steps_per_epoch)
-
-
 def _option(default, help):
     return field(default=default, metadata={"help": help})
 
@@ -130,15 +107,35 @@ class Config:
     width: int = _option(64, "channels of the first convolution; the others are multiples of it")
     epochs: int = _option(24, "passes over the training set")
     batch_size: int = _option(512, "images in a step; a last partial batch is dropped")
-    optimizer: str = _option("sgd", "sgd, or lars for the scale-invariant weights, at rate √(2λα(1−ρ))")
+    optimizer: str = _option(
+        "sgd",
+        "sgd; or, of the scale-invariant weights, lars at rate √(2λα(1−ρ)), adamw, or adam with α in the gradient",
+    )
     lr: float = _option(0.4, "learning rate λ at its peak, for the mean loss over the batch")
     peak_epoch: float = _option(5.0, "λ rises linearly from 0 to its peak here, and falls to 0 at the end")
+    hold_epoch: float = _option(0.0, "λ stays at its peak to here before it falls; 0: it falls at once")
     momentum: float = _option(0.9, "momentum ρ, at least 0 and below 1")
     nesterov: bool = _option(False, "Nesterov momentum instead of heavy-ball")
     weight_decay: float = _option(5e-4, "weight decay α, coupled: its term passes through momentum")
+    decay_follows_lr: bool = _option(False, "α falls in proportion to λ after the peak")
+    layers: str = _option("", "which layers have λ and α of their own: the name of one, or convolutions")
+    layers_lr: float = _option(1.0, "their λ, over that of the others")
+    layers_decay: float = _option(1.0, "their α, over that of the others")
+    init_scale: tuple = _option(
+        (1.0,), "what the initial convolutions are multiplied with: a number for all, or one for each"
+    )
+    clip: float = _option(0.0, "clip |g| of each convolution at so many times its running rms; 0: never")
+    smoothing: float = _option(0.0, "decay of the running rms of |g|, that of clip or in place of LARS's |g|")
+    lag: bool = _option(False, "LARS at its rate times what SGD's lag makes of it while λ falls")
+    overlap: tuple = _option(
+        (0.0,),
+        "LARS at its rate times 1/√(1+2ρo), of gradients with overlap o: for all, or for each convolution",
+    )
     noise_every: int = _option(
         0, "measure gradients against batch size at the start and after each so many epochs; 0: never"
     )
+    averages: int = _option(0, "keep averages over so many parts of each epoch; 0: keep every step")
+    by_filter: bool = _option(False, "measure the filters of the convolutions too, averaged over each epoch")
     precision: str = _option(
         "fp32", "fp32, or bf16: activations and convolutions in bfloat16, weights and optimiser in fp32"
     )
@@ -169,14 +166,14 @@ class Config:
         _check(0 <= self.momentum < 1, self, "momentum", "at least 0 and below 1")
         _check(not self.nesterov or self.momentum > 0, self, "nesterov", "used with a momentum above 0")
         _check(0 <= self.weight_decay < math.inf, self, "weight_decay", "a finite number from 0 up")
-        if self.optimizer == "lars":
-            _check(not self.nesterov, self, "nesterov", "left out with optimizer='lars'")
-            _check(
-                self.weight_decay > 0,
-                self,
-                "weight_decay",
-                "above 0 with optimizer='lars', whose rate it sets",
-            )
+        _check(
+            not self.hold_epoch or self.peak_epoch < self.hold_epoch < self.epochs,
+            self,
+            "hold_epoch",
+            f"0, or between peak_epoch={self.peak_epoch} and {self.epochs}, the number of epochs",
+        )
+        for name, good, allowed in _variants(self):
+            _check(good, self, name, allowed)
         _check(self.precision in PRECISIONS, self, "precision", f"one of {', '.join(PRECISIONS)}")
         _check(self.noise_every >= 0, self, "noise_every", "a whole number from 0 up")
         _check(0 <= self.seed < 2**63, self, "seed", "between 0 and 2**63 - 1")
@@ -187,13 +184,29 @@ class Config:
         return EPOCH_IMAGES[self.dataset] // self.batch_size
 
     @property
+    def fall_epoch(self) -> float:
+        """The epoch from which λ falls."""
+        return self.hold_epoch or self.peak_epoch
+
+    @property
     def lr_schedule(self) -> PiecewiseLinear:
-        """The learning rate as a function of the epoch, up to `lr` at `peak_epoch` and down to 0."""
-        return PiecewiseLinear((0.0, self.peak_epoch, float(self.epochs)), (0.0, self.lr, 0.0))
+        """The learning rate as a function of the epoch, up to `lr` at `peak_epoch` and from `fall_epoch` down to 0."""
+        peak = tuple(dict.fromkeys((self.peak_epoch, self.fall_epoch)))
+        return PiecewiseLinear((0.0, *peak, float(self.epochs)), (0.0, *(self.lr for _ in peak), 0.0))
+
+    @property
+    def weight_decay_schedule(self) -> PiecewiseLinear:
+        """The weight decay as a function of the epoch: constant, or falling as λ does."""
+        end = 0.0 if self.decay_follows_lr else self.weight_decay
+        return PiecewiseLinear((self.fall_epoch, float(self.epochs)), (self.weight_decay, end))
 
     def stretched(self, epochs: int) -> "Config":
         """The same run over another number of epochs, with the peak of λ moved in proportion."""
-        return replace(self, epochs=epochs, peak_epoch=self.peak_epoch * epochs / self.epochs)
+        longer = epochs / self.epochs
+        hold_epoch = self.hold_epoch * longer
+        return replace(
+            self, epochs=epochs, peak_epoch=self.peak_epoch * epochs / self.epochs, hold_epoch=hold_epoch
+        )
 
     @property
     def key(self) -> str:
@@ -225,12 +238,49 @@ class Config:
         return cls(**settings)
 
 
+def _variants(c: Config) -> Iterator[tuple[str, bool, str]]:
+    """What variants need, and refuse beside them: a setting, whether it is allowed, and what is."""
+    convolutions = list(layers_of(c.architecture))[:-1]
+    layers = (CONVOLUTIONS, *convolutions, CLASSIFIER)
+    yield "layers", c.layers in ("", *layers), f"empty or one of {', '.join(layers)}"
+    for name in ("layers_lr", "layers_decay"):
+        value = getattr(c, name)
+        yield name, 0 <= value < math.inf, "a finite number from 0 up"
+        yield name, bool(c.layers) or value == 1, "1 where layers names none"
+    for name in ("init_scale", "overlap"):
+        yield name, len(getattr(c, name)) in (1, len(convolutions)), f"1 number or {len(convolutions)}"
+    yield "init_scale", all(0 < x < math.inf for x in c.init_scale), "finite numbers above 0"
+    yield "overlap", all(1 + 2 * c.momentum * o > 0 for o in c.overlap), "numbers above −1/(2ρ)"
+    yield "clip", 0 <= c.clip < math.inf, "a finite number from 0 up"
+    yield "clip", not (c.clip and c.layers), "0 where layers have λ and α of their own"
+    yield "smoothing", 0 <= c.smoothing < 1, "at least 0 and below 1"
+    yield "averages", c.averages >= 0, "a whole number from 0 up"
+    with_it = f"with optimizer={c.optimizer!r}"
+    if c.optimizer != "sgd":
+        yield "nesterov", not c.nesterov, f"left out {with_it}"
+        yield "clip", not c.clip, f"0 {with_it}"
+    if c.optimizer == "lars":
+        yield "weight_decay", c.weight_decay > 0, f"above 0 {with_it}, whose rate it sets"
+        yield "decay_follows_lr", not c.decay_follows_lr, f"left out {with_it}, which has no decay"
+        yield "layers", not c.layers, f"empty {with_it}, which has a rate for all"
+    else:
+        yield "lag", not c.lag, f"left out {with_it}, as it is LARS's"
+        yield "overlap", not any(c.overlap), f"0 {with_it}, as it is LARS's"
+        yield "smoothing", bool(c.smoothing) == bool(c.clip), f"above 0 {with_it} where clip is, and else 0"
+    if c.optimizer in ("adamw", "adam"):
+        yield "layers", c.layers == CONVOLUTIONS, f"{CONVOLUTIONS!r} {with_it}, whose λ and α are their own"
+
+
 def _check(good: bool, config: Config, name: str, allowed: str) -> None:
     if not good:
         raise ValueError(f"{name}={getattr(config, name)!r} is not allowed; it must be {allowed}")
 
 
 def _typed(name: str, value, kind):
+    if kind is tuple:
+        if not isinstance(value, tuple | list) or not value:
+            raise ValueError(f"{name}={value!r} is not allowed; it must be a tuple of numbers")
+        return tuple(_typed(name, number, float) for number in value)
     # bool is an int, and an int serves as a float: as one, since lr=4 and lr=4.0 must have one key
     allowed = (int, float) if kind is float else kind
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):

@@ -1,7 +1,7 @@
 """Which runs the paper is made of: each experiment, at each scale, as planned runs."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 
 from .config import PRECISIONS, Config
@@ -65,6 +65,87 @@ SCALES = {
     ),
 }
 DEFAULT_SCALE = "small"
+#: Where what a reader has changed is trained, unless a scale is named: on any laptop.
+OWN_SCALE = "demo"
+
+#: What a reader may change of every run of a scale: settings of its base run, and how many seeds there are.
+KNOBS = ("lr", "weight_decay", "momentum", "batch_size", "epochs", "architecture", "width", "seeds")
+_KINDS = {field.name: field.type for field in fields(Config)} | {"seeds": int}
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which runs: those of a scale, as recorded or with some of `KNOBS` changed. `chosen` makes it."""
+
+    scale: str
+    changes: tuple[tuple[str, float | int | str], ...] = ()
+
+    def __str__(self):
+        return " with ".join(filter(None, [self.scale, self.differences]))
+
+    @property
+    def differences(self) -> str:
+        """What differs from the recorded settings: ``weight_decay=0.002, momentum=0.5``, or nothing."""
+        return ", ".join(self.assignments)
+
+    @property
+    def options(self) -> str:
+        """The options by which a command makes the same choice."""
+        return " ".join([f"--scale {self.scale}", *(f"--set {one}" for one in self.assignments)])
+
+    @property
+    def assignments(self) -> list[str]:
+        """What differs, each as ``weight_decay=0.002``."""
+        return [f"{name}={value}" for name, value in self.changes]
+
+    def without(self, name: str) -> "Chosen":
+        """The same choice with one setting left as recorded."""
+        return replace(self, changes=tuple(change for change in self.changes if change[0] != name))
+
+    @property
+    def at(self) -> Scale:
+        """The scale from which every experiment starts. Raises ValueError when the changes make no run."""
+        scale, changes = SCALES[self.scale], dict(self.changes)
+        seeds = int(changes.pop("seeds", scale.seeds))
+        base = scale.base
+        if "epochs" in changes:
+            base = base.stretched(changes.pop("epochs"))
+        short = max(1, round(scale.short_epochs * base.epochs / scale.base.epochs))
+        return replace(scale, base=replace(base, **changes), seeds=seeds, short_epochs=short)
+
+
+def chosen(scale: "str | Chosen", **changes: float | int | str | None) -> Chosen:
+    """The runs of a scale with some of `KNOBS` changed: all runs that start from them keep their relations.
+
+    What is None, or as recorded, is no change. Numbers may be given as text. Raises ValueError when the scale
+    or a setting is not known, or a value makes no run.
+    """
+    if isinstance(scale, Chosen):
+        return scale
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r} is not known; it must be one of {', '.join(SCALES)}")
+    for name in changes:
+        if name not in KNOBS:
+            raise ValueError(f"setting {name!r} is not known; it must be one of {', '.join(KNOBS)}")
+    recorded = vars(SCALES[scale].base) | {"seeds": SCALES[scale].seeds}
+    given = {name: _value(name, changes[name]) for name in KNOBS if changes.get(name) is not None}
+    found = Chosen(scale, tuple((name, v) for name, v in given.items() if v != recorded[name]))
+    found.at  # noqa: B018  refuses what makes no run
+    return found
+
+
+def _value(name: str, value: float | int | str) -> float | int | str:
+    """A value of a knob, as its type; raises ValueError when it is none."""
+    kind = _KINDS[name]
+    try:
+        value = kind(value) if isinstance(value, str) or type(value) is int else value
+    except (ValueError, OverflowError):
+        number = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name}={value!r} is not allowed; it must be {number}") from None
+    if name == "seeds" and not (type(value) is int and 1 <= value <= MOST_SEEDS):
+        raise ValueError(f"seeds={value!r} is not allowed; it must be a whole number from 1 to {MOST_SEEDS}")
+    return value
 
 
 class Form(NamedTuple):
@@ -83,7 +164,10 @@ class Form(NamedTuple):
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that is planned at a scale; ``form`` and seed name it within its experiment."""
+    """A run that is planned at a scale; ``form`` and seed name it within its experiment.
+
+    With ``own`` settings it is none of the book's.
+    """
 
     scale: str
     experiment: str
@@ -91,6 +175,7 @@ class Planned:
     config: Config
     every: int = 1
     may_diverge: bool = False
+    own: bool = False
 
     @property
     def name(self) -> str:
@@ -101,6 +186,10 @@ class Planned:
     def title(self) -> str:
         """Its name in messages."""
         return f"{self.experiment} {self.name}"
+
+    def is_of(self, name: str) -> bool:
+        """Whether a name means this run: that of its experiment, its form or itself, as ``dynamics/sgd-seed0``."""
+        return name in (self.experiment, *(f"{self.experiment}/{x}" for x in (self.form, self.name)))
 
 
 def dynamics(scale: Scale) -> list[Form]:
@@ -114,12 +203,17 @@ def dynamics(scale: Scale) -> list[Form]:
     return [
         Form("sgd", replace(base, momentum=0.0, lr=lr), seeds),
         Form("heavy-ball", base, seeds),
-        Form("nesterov", replace(base, nesterov=True), seeds),
+        Form("nesterov", replace(base, nesterov=base.momentum > 0), seeds),  # without momentum they are one
     ]
 
 
 def lars(scale: Scale) -> list[Form]:
-    """LARS at the rate that SGD has in equilibrium, to be held against the heavy-ball of `dynamics`."""
+    """LARS at the rate that SGD has in equilibrium, to be held against the heavy-ball of `dynamics`.
+
+    Without weight decay there is no equilibrium, and no rate: LARS would stand still.
+    """
+    if not scale.base.weight_decay:
+        return []
     return [Form("lars", replace(scale.base, optimizer="lars"), scale.few_seeds)]
 
 
@@ -135,13 +229,13 @@ def batch_size(scale: Scale) -> list[Form]:
 
 def gradient_noise(scale: Scale) -> list[Form]:
     """Gradients at several batch sizes, at the weights of three moments of the base run and its start."""
-    frozen = replace(scale.base, noise_every=scale.base.epochs // 3)
+    frozen = replace(scale.base, noise_every=max(1, scale.base.epochs // 3))
     return [Form("frozen", frozen, scale.few_seeds, every=0)]
 
 
 def sweep(scale: Scale) -> list[Form]:
     """Several networks over a range of learning rates, trained as the post trains: with Nesterov."""
-    base = replace(scale.short_base, nesterov=True)
+    base = replace(scale.short_base, nesterov=scale.base.momentum > 0)
     return [
         _at_rate(
             architecture.lower().replace(":", "-"),
@@ -159,6 +253,7 @@ def tuning(scale: Scale) -> list[Form]:
     return [
         _at_rate(name, replace(scale.short_base, optimizer=optimizer), factor, scale.seeds)
         for name, optimizer in (("heavy-ball", "sgd"), ("lars", "lars"))
+        if scale.base.weight_decay or optimizer == "sgd"
         for factor in TUNED_FACTORS
     ]
 
@@ -191,41 +286,77 @@ EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
     "tuning": tuning,
 }
 
+_ALL_CLAIMS = ("dynamics", "lars", "batch-size", "gradient-noise", "sweep", "tuning")
+#: The runs that each chapter is made from, by names as `Planned.is_of` has them.
+CHAPTERS: dict[str, tuple[str, ...]] = {
+    "index": ("dynamics",),
+    "setup": ("dynamics",),
+    "dynamics": ("dynamics/sgd",),
+    "equilibrium": ("dynamics/sgd",),
+    "batch-size": ("dynamics/sgd", "dynamics/heavy-ball", "batch-size", "gradient-noise"),
+    "momentum": ("dynamics",),
+    "lars": ("dynamics/heavy-ball", "lars", "tuning"),
+    "learning-rates": ("dynamics/heavy-ball", "sweep"),
+    "explorer": ("dynamics",),
+    "claims": _ALL_CLAIMS,
+    "status": _ALL_CLAIMS,
+}
+
 
 def planned(
-    scale: str, experiments: Iterable[str] | None = None, precision: str | None = None
+    scale: str | Chosen, names: Iterable[str] | None = None, precision: str | None = None
 ) -> list[Planned]:
-    """The runs of some experiments, or of all, at a scale, in the order in which they are run.
+    """The runs of a scale in the order in which they are run: all, or those of some names, as `Planned.is_of` has it.
 
     Seed by seed: what is stopped early has recorded every form once. With ``precision``, in that and
-    not in the base run's. Raises ValueError when an experiment, the scale or the precision is not known.
+    not in the base run's. Raises ValueError when a name, the scale or the precision is not known, or
+    settings of one's own make no run of an experiment.
     """
-    base(scale)  # refuses an unknown scale
-    at = SCALES[scale]
+    scale = chosen(scale)
+    at = scale.at
     if precision is not None:
         at = replace(at, base=replace(at.base, precision=precision))
+    wanted: dict[str, list[str]] = {}
+    for name in EXPERIMENTS if names is None else names:
+        wanted.setdefault(name.partition("/")[0], []).append(name)
     runs = []
-    for experiment in EXPERIMENTS if experiments is None else experiments:
-        if experiment not in EXPERIMENTS:
-            raise ValueError(
-                f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"
-            )
-        forms = EXPERIMENTS[experiment](at)
-        for seed in range(at.seeds):
-            every = {form.name: form.every if seed < FEW_SEEDS else 0 for form in forms}
-            runs += [
-                Planned(scale, experiment, f.name, replace(f.config, seed=seed), every[f.name], f.may_diverge)
-                for f in forms
-                if seed < f.seeds
-            ]
+    for experiment, some in wanted.items():
+        found = _planned(scale, at, experiment)
+        for name in some:
+            if name != experiment and not any(one.is_of(name) for one in found):
+                known = ", ".join(dict.fromkeys(f"{experiment}/{one.form}" for one in found))
+                raise ValueError(f"form={name!r} is not known; it must be one of {known}")
+        runs += [one for one in found if any(map(one.is_of, some))]
     return runs
 
 
-def base(scale: str) -> Config:
+def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
+    """All runs of an experiment."""
+    if experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"experiment={experiment!r} is not known; it must be one of {', '.join(EXPERIMENTS)}"
+        )
+    own = bool(scale.changes)
+    try:
+        forms = EXPERIMENTS[experiment](at)
+    except ValueError as error:
+        if not own:
+            raise
+        raise ValueError(f"{experiment} has no run at {scale}: {error}") from error
+    return [
+        Planned(
+            scale.scale, experiment, f.name, replace(f.config, seed=seed),
+            f.every if seed < FEW_SEEDS else 0, f.may_diverge or own, own,
+        )
+        for seed in range(at.seeds)
+        for f in forms
+        if seed < f.seeds
+    ]  # fmt: skip
+
+
+def base(scale: str | Chosen) -> Config:
     """The base run of a scale; raises ValueError when the scale is not known."""
-    if scale not in SCALES:
-        raise ValueError(f"scale={scale!r} is not known; it must be one of {', '.join(SCALES)}")
-    return SCALES[scale].base
+    return chosen(scale).at.base
 
 
 def settings() -> dict[str, dict[str, object]]:

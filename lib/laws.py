@@ -177,7 +177,20 @@ def _shrinkage(lr, rms):
     return (lr / rms) ** 2
 
 
-_LAWS = {"SGD": _sgd, "SGDW": _sgdw, "Adam": _adam, "AdamW": _adamw, "Lion": _lion, "LARS": _lars}
+def _unknown(**_):
+    """Of what inherits the step of one that has a law, and changes it."""
+    return None
+
+
+_LAWS = {
+    "SGD": _sgd,
+    "ClippedSGD": _unknown,
+    "SGDW": _sgdw,
+    "Adam": _adam,
+    "AdamW": _adamw,
+    "Lion": _lion,
+    "LARS": _lars,
+}
 _SETTINGS = {
     "lr", "weight_decay", "momentum", "nesterov", "dampening", "decoupled", "betas", "amsgrad",
     "decoupled_weight_decay", "form", "trust",

@@ -1,34 +1,96 @@
 """What is recorded: the one answer to "the runs of this form at this scale"."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from . import experiments, paths, records
-from .config import PRECISIONS
-from .experiments import Planned
+from .config import PRECISIONS, Config
+from .experiments import Chosen, Planned
 from .records import NotRecordedError
 from .run import DivergedError, Run
 
 
 def path(planned: Planned) -> Path:
     """Where a planned run is recorded."""
-    folder = paths.records(planned.scale) / planned.experiment
-    return folder / f"{planned.name}-{planned.config.key}.parquet"
+    folder = paths.own_records(planned.scale) if planned.own else paths.records(planned.scale)
+    return folder / planned.experiment / f"{planned.name}-{planned.config.key}.parquet"
 
 
-def recorded(planned: Planned) -> Path | None:
-    """Where a planned run is recorded, if it is: in its own precision, or else in another."""
-    others = [p for p in PRECISIONS if p != planned.config.precision]
-    for precision in (planned.config.precision, *others):
-        found = path(replace(planned, config=replace(planned.config, precision=precision)))
-        if found.exists():
-            return found
+def recorded(planned: Planned, any_precision: bool = True) -> Path | None:
+    """Where a planned run is recorded, if it is: in its own precision, or else in another.
+
+    A run with settings of one's own is any that has all of them: one of the book's perhaps, or of another form.
+    """
+    config = planned.config
+    others = [replace(config, precision=p) for p in PRECISIONS if p != config.precision and any_precision]
+    for same in (replace(planned, config=c) for c in (config, *others)):
+        if path(same).exists():
+            return path(same)
+        if same.own:
+            alike = sorted(path(same).parent.glob(f"*-{same.config.key}.parquet"))
+            of_the_book = path(replace(same, own=False))
+            if found := [*alike, *[of_the_book][: of_the_book.exists()]]:
+                return found[0]
     return None
 
 
-def forms(scale: str, experiment: str) -> dict[str, list[Run]]:
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A run from a file of one's own, which stands for the form that it is of; ``scale`` has the recorded one."""
+
+    run: Run
+    file: Path
+    scale: str
+
+    def __str__(self):
+        return f"of its own, {self.file}"
+
+    @property
+    def options(self) -> str:
+        """The options by which a command chooses it."""
+        return f"--run {self.file}"
+
+    def runs(self, name: str) -> list[Run]:
+        """The run; raises ValueError when it is not of the form of that name."""
+        form, run = experiments.planned(self.scale, [name])[0].config, self.run.config
+        if (wanted := _kind(form)) != (found := _kind(run)):
+            raise ValueError(f"{self.file} holds a run of {found}, where {name} is wanted, which is {wanted}")
+        if form.noise_every and not run.noise_every:
+            raise ValueError(f"{self.file} has no gradients at frozen weights: noise_every=0")
+        return [self.run]
+
+
+def _kind(config: Config) -> str:
+    """What kind of optimiser it is, in words: what tells one form from another."""
+    momentum = "with Nesterov momentum" if config.nesterov else "with heavy-ball momentum"
+    return f"{config.optimizer} {momentum if config.momentum else 'without momentum'}"
+
+
+#: What is asked for within `asked`.
+_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def asked() -> Iterator[list[str]]:
+    """Keeps what is asked for in the block: the names of experiments, forms or first runs."""
+    names: list[str] = []
+    token = _asked.set(names)
+    try:
+        yield names
+    finally:
+        _asked.reset(token)
+
+
+def _note(name: str) -> None:
+    if (names := _asked.get()) is not None and name not in names:
+        names.append(name)
+
+
+def forms(scale: str | Chosen, experiment: str) -> dict[str, list[Run]]:
     """The recorded runs of an experiment, seed by seed, for each of its forms; of some there may be none.
 
     Raises
@@ -40,6 +102,11 @@ def forms(scale: str, experiment: str) -> dict[str, list[Run]]:
     DivergedError
         If a run diverged, of a form where that is no result.
     """
+    _note(experiment)
+    return _forms(scale, experiment)
+
+
+def _forms(scale: str | Chosen, experiment: str) -> dict[str, list[Run]]:
     found = {}
     for planned in experiments.planned(scale, [experiment]):
         of_form = found.setdefault(planned.form, [])
@@ -51,7 +118,7 @@ def forms(scale: str, experiment: str) -> dict[str, list[Run]]:
     return found
 
 
-def every_form(scale: str, of: Iterable[str] | None = None) -> dict[str, list[Run]]:
+def every_form(scale: str | Chosen, of: Iterable[str] | None = None) -> dict[str, list[Run]]:
     """The recorded runs of some experiments, or of all, by ``experiment/form``; raises what `forms` raises."""
     return {
         f"{experiment}/{form}": runs
@@ -60,14 +127,21 @@ def every_form(scale: str, of: Iterable[str] | None = None) -> dict[str, list[Ru
     }
 
 
-def runs(scale: str, name: str) -> list[Run]:
+def runs(scale: str | Chosen | Given, name: str) -> list[Run]:
     """The recorded runs of an experiment, or of one ``experiment/form``, such as ``dynamics/heavy-ball``.
 
     Raises NotRecordedError when there is none, ValueError when the name is not known, and what
     `forms` raises.
     """
+    _note(name)
+    return _runs(scale, name)
+
+
+def _runs(scale: str | Chosen | Given, name: str) -> list[Run]:
+    if isinstance(scale, Given):
+        return scale.runs(name)
     experiment, _, form = name.partition("/")
-    found = forms(scale, experiment)
+    found = _forms(scale, experiment)
     if not found:
         raise NotRecordedError(f"{experiment} is not planned at scale {scale}, and so not recorded")
     if form and form not in found:
@@ -75,16 +149,47 @@ def runs(scale: str, name: str) -> list[Run]:
         raise ValueError(f"form={name!r} is not known; it must be one of {known}")
     wanted = found[form] if form else [run for of_form in found.values() for run in of_form]
     if not wanted:
+        options = experiments.chosen(scale).options
         raise NotRecordedError(
             f"no run of {name} is recorded at scale {scale}; "
-            f"`{paths.COMMAND} run {experiment} --scale {scale}` makes them"
+            f"`{paths.COMMAND} run {experiment} {options}` makes them"
         )
     return wanted
 
 
-def first(scale: str, name: str) -> Run:
+def first(scale: str | Chosen | Given, name: str) -> Run:
     """The first seed of a form: what a figure of single steps shows; raises what `runs` raises."""
-    return runs(scale, name)[0]
+    _note(f"{name}-seed0")
+    return _runs(scale, name)[0]
+
+
+def own(scale: str) -> dict[Path, str]:
+    """What is trained at settings of one's own at a scale: each record, and what differs from the base run.
+
+    Raises RecordError when a record is damaged.
+    """
+    base = vars(experiments.base(scale))
+    found = {}
+    for file in sorted(paths.own_records(scale).rglob("*.parquet")):
+        settings = vars(read(file).config).items()
+        found[file] = ", ".join(f"{name}={value}" for name, value in settings if value != base[name])
+    return found
+
+
+def largest(names: Iterable[str]) -> str:
+    """The largest scale at which each form of some names is recorded, with one seed at least.
+
+    Raises NotRecordedError when there is none.
+    """
+    names = list(names)
+    for scale in reversed(experiments.SCALES):
+        planned = experiments.planned(scale, names)
+        made = {(one.experiment, one.form) for one in planned if recorded(one)}
+        if {(one.experiment, one.form) for one in planned} == made != set():
+            return scale
+    raise NotRecordedError(
+        f"{', '.join(names)}: recorded at no scale; `{paths.COMMAND} run {' '.join(names)} --scale demo` makes them"
+    )
 
 
 def read(file: Path) -> Run:

@@ -66,6 +66,16 @@ class _ForeachOptimizer(torch.optim.Optimizer):
         torch._foreach_add_(buffers, direction)
         return [*torch._foreach_add(direction, buffers, alpha=momentum)] if nesterov else buffers
 
+    def _running_rms(self, weights, norms: list[Tensor], decay: float) -> list[Tensor]:
+        """Root mean square of each gradient's norm so far, with weights that fall by ``decay`` a step."""
+        for w in weights:
+            if "running" not in self.state[w]:  # sums of the squares and of their weights
+                self.state[w]["running"] = torch.zeros(2, dtype=w.dtype, device=w.device)
+        running = [self.state[w]["running"] for w in weights]
+        now = [torch.stack([norm.square(), torch.ones_like(norm)]) for norm in norms]
+        torch._foreach_lerp_(running, now, 1 - decay)
+        return [(square / weight).sqrt() for square, weight in running]
+
 
 class SGD(_ForeachOptimizer):
     """SGD with heavy-ball or Nesterov momentum, and coupled or decoupled weight decay.
@@ -119,6 +129,33 @@ class SGD(_ForeachOptimizer):
         torch._foreach_add_(weights, direction, alpha=-lr)
 
 
+class ClippedSGD(SGD):
+    """SGD whose gradient is shortened, for each weight by itself, where it is long for that weight.
+
+    To ``clip`` times the running rms of its norm |g|, in which a step counts ``decay`` as much as the next and
+    this one is included. All else is as in `SGD`.
+
+    Raises ValueError when a setting is out of range.
+    """
+
+    def __init__(
+        self, params, lr: float, momentum: float = 0, weight_decay: float = 0, *, clip: float, decay: float
+    ):
+        super().__init__(params, lr, momentum, weight_decay)
+        _require(0 < clip < math.inf, "clip", clip, "a finite number above 0")
+        _require(0 <= decay < 1, "decay", decay, "at least 0 and below 1")
+        self.clip, self.decay = clip, decay
+
+    def _step_group(self, weights, grads, group):
+        norms = torch._foreach_norm(grads)
+        longest = torch._foreach_mul(self._running_rms(weights, norms, self.decay), self.clip)
+        # a gradient of zero stays: 1, not 0/0
+        factors = [
+            torch.where(norm > most, most / norm, 1.0) for norm, most in zip(norms, longest, strict=True)
+        ]
+        super()._step_group(weights, [*torch._foreach_mul(grads, factors)], group)
+
+
 class LARS(_ForeachOptimizer):
     """Layer-wise adaptive rate scaling: each layer's step in proportion to its weights.
 
@@ -133,7 +170,8 @@ class LARS(_ForeachOptimizer):
       η = ``trust``, norms over a whole layer.
 
     The last two have λ inside the buffer; that differs from the first whenever λ changes. Where
-    |w| or |g| is zero there is nothing to scale, and the ratio is 1.
+    |w| or |g| is zero there is nothing to scale, and the ratio is 1. With ``smoothing``, which only the form
+    ``"post"`` has, |g| is its running rms, in which a step counts so many times as much as the next.
 
     Raises ValueError when a setting is out of range, or not one of the form's, of a group or of a state
     that is loaded too.
@@ -148,10 +186,23 @@ class LARS(_ForeachOptimizer):
         *,
         form: str = "post",
         trust: float = 0.001,
+        smoothing: float = 0.0,
     ):
         super().__init__(
-            params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, form=form, trust=trust)
+            params,
+            dict(
+                lr=lr,
+                momentum=momentum,
+                weight_decay=weight_decay,
+                form=form,
+                trust=trust,
+                smoothing=smoothing,
+            ),
         )
+
+    def _own_group(self, group: dict) -> dict:
+        """The settings of a state from before norms could be smoothed: they were not."""
+        return {"smoothing": 0.0, **group}
 
     @staticmethod
     def _check_group(group: dict) -> None:
@@ -163,35 +214,43 @@ class LARS(_ForeachOptimizer):
             raise ValueError(
                 f"weight_decay={weight_decay!r} is not allowed: LARS of the form 'post' has none"
             )
-        if not (_is_number(trust) and 0 < trust < math.inf):
-            raise ValueError(f"trust={trust!r} is not allowed; it must be a finite number above 0")
+        _require(_is_number(trust) and 0 < trust < math.inf, "trust", trust, "a finite number above 0")
+        smoothing, most = group["smoothing"], 1 if form == "post" else 0
+        allowed = "at least 0 and below 1, and 0 unless form='post'"
+        _require(
+            _is_number(smoothing) and (smoothing == 0 or 0 < smoothing < most),
+            "smoothing",
+            smoothing,
+            allowed,
+        )
 
     def _step_group(self, weights, grads, group):
         form, weight_decay = group["form"], group["weight_decay"]
         direction = torch._foreach_add(grads, weights, alpha=weight_decay)
-        torch._foreach_mul_(direction, _lars_ratios(weights, grads, form, weight_decay, group["trust"]))
+        torch._foreach_mul_(direction, self._ratios(weights, grads, form, weight_decay, group))
         lr_inside = form != "post"
         if lr_inside:
             torch._foreach_mul_(direction, group["lr"])
         direction = self._with_momentum(weights, direction, group["momentum"], nesterov=form == "page")
         torch._foreach_add_(weights, direction, alpha=-1.0 if lr_inside else -group["lr"])
 
-
-def _lars_ratios(weights, grads, form: str, weight_decay: float, trust: float) -> list[Tensor]:
-    """What each form multiplies the gradient with: a number a layer, or one for each output filter."""
-    if form == "page":
-        w_norms, g_norms = _filter_norms(weights), _filter_norms(grads)
-        ratios = torch._foreach_div(w_norms, torch._foreach_add(g_norms, PAGE_EPS))
-    else:
-        w_norms, g_norms = torch._foreach_norm(weights), torch._foreach_norm(grads)
-        if form == "you":
-            both = torch._foreach_add(g_norms, w_norms, alpha=weight_decay)
-            ratios = torch._foreach_mul(torch._foreach_div(w_norms, both), trust)
+    def _ratios(self, weights, grads, form: str, weight_decay: float, group: dict) -> list[Tensor]:
+        """What each form multiplies the gradient with: a number a layer, or one for each output filter."""
+        if form == "page":
+            w_norms, g_norms = _filter_norms(weights), _filter_norms(grads)
+            ratios = torch._foreach_div(w_norms, torch._foreach_add(g_norms, PAGE_EPS))
         else:
-            ratios = torch._foreach_div(w_norms, g_norms)
-    # torch.where, not a branch: a branch would wait for the device
-    nothing = [(w == 0) | (g == 0) for w, g in zip(w_norms, g_norms, strict=True)]
-    return [torch.where(zero, 1.0, ratio) for zero, ratio in zip(nothing, ratios, strict=True)]
+            w_norms, g_norms = torch._foreach_norm(weights), torch._foreach_norm(grads)
+            if form == "you":
+                both = torch._foreach_add(g_norms, w_norms, alpha=weight_decay)
+                ratios = torch._foreach_mul(torch._foreach_div(w_norms, both), group["trust"])
+            else:
+                if group["smoothing"]:
+                    g_norms = self._running_rms(weights, g_norms, group["smoothing"])
+                ratios = torch._foreach_div(w_norms, g_norms)
+        # torch.where, not a branch: a branch would wait for the device
+        nothing = [(w == 0) | (g == 0) for w, g in zip(w_norms, g_norms, strict=True)]
+        return [torch.where(zero, 1.0, ratio) for zero, ratio in zip(nothing, ratios, strict=True)]
 
 
 def _filter_norms(tensors: list[Tensor]) -> list[Tensor]:
@@ -205,8 +264,12 @@ def _check_numbers(group: dict) -> None:
         ("momentum", 1, "at least 0 and below 1"),
         ("weight_decay", math.inf, "a finite number from 0 up"),
     ):
-        if not (_is_number(group[name]) and 0 <= group[name] < below):
-            raise ValueError(f"{name}={group[name]!r} is not allowed; it must be {allowed}")
+        _require(_is_number(group[name]) and 0 <= group[name] < below, name, group[name], allowed)
+
+
+def _require(good: bool, name: str, value, allowed: str) -> None:
+    if not good:
+        raise ValueError(f"{name}={value!r} is not allowed; it must be {allowed}")
 
 
 def _is_number(value) -> bool:

@@ -28,6 +28,11 @@ def records(scale: str) -> Path:
     return _chosen("RECORDS_ROOT", BOOK / "records" if CHECKOUT else ROOT / "records") / scale
 
 
+def own_records(scale: str) -> Path:
+    """Folder of the runs that readers have trained at settings of their own, beside those of the book."""
+    return records("own") / scale
+
+
 def _chosen(variable: str, default: Path) -> Path:
     """A folder that the user has named, or the default.
 

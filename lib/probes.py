@@ -18,10 +18,12 @@ class WeightProbe:
     >>> probe.fetch().shape  # steps, weights, quantities
     (1, 1, 6)
 
+    With ``by_filter`` it also sums the same for each output filter, the rows of each weight of four dimensions.
+
     Raises TypeError for weights that are no list, ValueError for none at all or the same one twice.
     """
 
-    def __init__(self, weights: list[Tensor], steps: int):
+    def __init__(self, weights: list[Tensor], steps: int, by_filter: bool = False):
         if isinstance(weights, Tensor | dict):
             raise TypeError(
                 f"weights is a {type(weights).__name__}; it must be a list: [w], list(d.values())"
@@ -35,6 +37,10 @@ class WeightProbe:
         self.average = [torch.zeros_like(w, dtype=_wide_type(w)) for w in self.weights]
         self.rows = torch.zeros(steps, len(QUANTITIES), len(self.weights), device=self.weights[0].device)
         self.step = 0
+        # places in the list of the weights whose filters are summed, and the sums
+        self.filtered = [i for i, w in enumerate(self.weights) if by_filter and w.dim() == 4]
+        filters = sum(len(self.weights[i]) for i in self.filtered)
+        self.filter_sums = torch.zeros(len(QUANTITIES), filters, device=self.weights[0].device)
         # versions of the weights, which tell whether an optimiser has written to them
         self.before, self.after, self.moved = None, self._versions(), True
 
@@ -55,6 +61,11 @@ class WeightProbe:
         row[2] = _dots(weights, grads)
         row[4] = _dots(grads, self.average)
         row[5] = _norms_sq(self.average)
+        if self.filtered:
+            pairs = [(weights, weights), (grads, grads), (weights, grads)]
+            pairs += [(grads, self.average), (self.average, self.average)]
+            for quantity, pair in zip((0, 1, 2, 4, 5), pairs, strict=True):
+                self.filter_sums[quantity] += self._filter_dots(*pair)
         # a gradient that overflowed is of this step alone; the average goes on without it
         kept = zip(norms_sq.isfinite(), grads, self.average, strict=True)
         grads = [torch.where(finite, g, v) for finite, g, v in kept]
@@ -71,6 +82,8 @@ class WeightProbe:
             raise RuntimeError("after_step() needs a before_step() before it, once for each step")
         updates = torch._foreach_sub(wide(self.weights), wide(self.old))
         self.rows[self.step, 3] = _norms_sq(updates)
+        if self.filtered:
+            self.filter_sums[3] += self._filter_dots(updates, updates)
         self.step += 1
         self.after = self._versions()
         self.moved, self.before = self.after != self.before, None
@@ -80,6 +93,15 @@ class WeightProbe:
         rows = self.rows[: self.step].transpose(1, 2).cpu().numpy().copy()
         self.step = 0
         return rows
+
+    def fetch_filters(self):
+        """Sums since the last call for each filter, as a NumPy array ``(filters, quantities)``, float32."""
+        sums = self.filter_sums.T.cpu().numpy().copy()
+        self.filter_sums.zero_()
+        return sums
+
+    def _filter_dots(self, left: list[Tensor], right: list[Tensor]) -> Tensor:
+        return torch.cat([(left[i] * right[i]).sum(dim=(1, 2, 3)) for i in self.filtered])
 
     def _check_before(self) -> None:
         if self.before is not None:

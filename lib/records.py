@@ -10,12 +10,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_numeric_dtype, union_categoricals
 
 from . import paths
 from .config import Config, layers_of
 from .machinery import files
-from .run import EPOCH_COLUMNS, FILTER_COLUMNS, NOISE_COLUMNS, QUANTITIES, STEP_COLUMNS, Run
+from .run import (
+    EPOCH_COLUMNS,
+    FILTER_COLUMNS,
+    NOISE_COLUMNS,
+    QUANTITIES,
+    STEP_COLUMNS,
+    Run,
+    no_filter,
+    part_of_epoch,
+)
 
 FORMAT = "1"
 #: Squares and losses are not negative; accuracies are fractions.
@@ -43,9 +52,11 @@ def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
     """
     path = Path(path)
     kept = run.steps["step"] % every == 0 if every else np.zeros(len(run.steps), bool)
-    run = replace(run, steps=run.steps[kept].reset_index(drop=True))
+    by_filter = run.by_filter if every else no_filter()
+    run = replace(run, steps=run.steps[kept].reset_index(drop=True), by_filter=by_filter)
     _check(run, run.config.key, path)  # what could not be read again is not written
-    table = pa.Table.from_pandas(run.steps[list(STEP_COLUMNS)], preserve_index=False)
+    rows = _joined(run)
+    table = pa.Table.from_pandas(rows, preserve_index=False)
     metadata = {
         "format": FORMAT,
         "config": run.config.to_json(),
@@ -53,12 +64,12 @@ def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
         "epochs": json.dumps(run.epochs.to_dict("list")),
         "provenance": json.dumps(run.provenance),
     }
-    for name in ("noise", "filters"):
+    for name in ("noise", "frozen_filters"):
         if len(table_of := getattr(run, name)):
             metadata[name] = json.dumps(table_of.to_dict("list"))
     if run.diverged_at is not None:
         metadata["diverged_at"] = json.dumps(run.diverged_at)
-    metadata["digest"] = _digest(metadata, run.steps)
+    metadata["digest"] = _digest(metadata, rows)
     table = table.replace_schema_metadata(
         table.schema.metadata | {f"run.{k}": v for k, v in metadata.items()}
     )
@@ -99,14 +110,17 @@ def read(path: str | os.PathLike) -> Run:
         raise _refused(path, f"of format {metadata['run.format']}; this version reads format {FORMAT}")
     try:
         config = Config.from_json(metadata["run.config"])
+        rows = _rows(table, config)
+        steps, by_filter = _steps_and_filters(rows, config)
         run = Run(
             config,
-            _steps(table, config),
+            steps,
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
             _small_table(metadata, "noise", NOISE_COLUMNS),
-            _small_table(metadata, "filters", FILTER_COLUMNS),
+            _small_table(metadata, "frozen_filters", FILTER_COLUMNS),
             json.loads(metadata.get("run.diverged_at", "null")),
+            by_filter,
         )
         key, digest = metadata["run.key"], metadata.pop("run.digest")
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
@@ -114,7 +128,7 @@ def read(path: str | os.PathLike) -> Run:
     _check(run, key, path)
     # Parquet checks none of its numbers: a flipped bit in a page is another number
     written = {k.removeprefix("run."): v for k, v in metadata.items() if k.startswith("run.")}
-    if _digest(written, run.steps) != digest:
+    if _digest(written, rows) != digest:
         raise _refused(path, "damaged, its numbers are not those that were written")
     return run
 
@@ -125,13 +139,35 @@ def _small_table(metadata: dict[str, str], name: str, columns: tuple[str, ...]) 
     return pd.DataFrame(kept, columns=list(columns)).infer_objects()
 
 
-def _steps(table: pa.Table, config: Config) -> pd.DataFrame:
-    steps = table.to_pandas()
-    if len(steps) or "layer" not in steps:
-        return steps
+def _rows(table: pa.Table, config: Config) -> pd.DataFrame:
+    rows = table.to_pandas()
+    if len(rows) or "layer" not in rows:
+        return rows
     # a table without rows has lost its categories
     layers = pd.CategoricalDtype(layers_of(config.architecture), ordered=True)
-    return steps.astype({"layer": layers})
+    return rows.astype({"layer": layers})
+
+
+def _steps_and_filters(rows: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the layers, and those of single filters, which are written below them."""
+    if not config.by_filter or rows.empty:
+        return rows, no_filter()
+    layers = rows["layer"].cat.categories
+    n = len(layers_of(config.architecture))
+    of_filter = rows["layer"].cat.codes >= n
+    return tuple(
+        some.assign(layer=some["layer"].cat.set_categories(names, ordered=True)).reset_index(drop=True)
+        for some, names in ((rows[~of_filter], layers[:n]), (rows[of_filter], layers[n:]))
+    )
+
+
+def _joined(run: Run) -> pd.DataFrame:
+    """The rows of the layers, and below them those of single filters."""
+    rows = run.steps[list(STEP_COLUMNS)]
+    if run.by_filter.empty:
+        return rows
+    layers = union_categoricals([rows["layer"], run.by_filter["layer"]], ignore_order=True)
+    return pd.concat([rows, run.by_filter[list(STEP_COLUMNS)]], ignore_index=True).assign(layer=layers)
 
 
 def _check(run: Run, key: str, path: Path) -> None:
@@ -154,7 +190,7 @@ def _wrong_columns(run: Run) -> str | None:
         ("", run.steps, STEP_COLUMNS),
         (" of its epochs", run.epochs, EPOCH_COLUMNS),
         (" of its noise", run.noise, NOISE_COLUMNS),
-        (" of its filters", run.filters, FILTER_COLUMNS),
+        (" of its filters", run.frozen_filters, FILTER_COLUMNS),
     ):
         missing = [c for c in columns if c not in table]
         if missing:
@@ -191,7 +227,9 @@ def _wrong_epochs(run: Run) -> str | None:
 
 def _at_frozen_weights(run: Run) -> dict[str, pd.DataFrame]:
     """The tables of `lib.gradient_noise`; records made before filters were measured have the first alone."""
-    return {"noise": run.noise} | ({"table of filters": run.filters} if len(run.filters) else {})
+    return {"noise": run.noise} | (
+        {"table of filters": run.frozen_filters} if len(run.frozen_filters) else {}
+    )
 
 
 def _wrong_steps(run: Run) -> str | None:
@@ -202,20 +240,44 @@ def _wrong_steps(run: Run) -> str | None:
     network = list(layers_of(run.config.architecture))
     if layers != network:
         return f"its layers are {layers}, those of {run.config.architecture} are {network}"
-    per_epoch = run.config.steps_per_epoch
-    steps = run.steps["step"].to_numpy()[:: len(layers)]
-    every = steps[1] if len(steps) > 1 else per_epoch * len(run.epochs)  # one step: the first
-    expected = np.repeat(np.arange(0, per_epoch * len(run.epochs), max(every, 1)), len(layers))
-    if not np.array_equal(expected, run.steps["step"]):
-        return f"its {len(run.steps)} rows are not those of {len(layers)} layers at each step of {len(run.epochs)} epochs"
-    codes = run.steps["layer"].cat.codes.to_numpy()
-    if not np.array_equal(codes, np.arange(len(codes)) % len(layers)):
+    c, all_steps = run.config, np.arange(run.config.steps_per_epoch * len(run.epochs))
+    if c.averages:
+        part = part_of_epoch(all_steps, c.steps_per_epoch, c.averages)
+    else:
+        steps = run.steps["step"].to_numpy()[:: len(layers)]
+        every = max(steps[1], 1) if len(steps) > 1 else max(len(all_steps), 1)  # one step: the first
+        all_steps = part = all_steps[::every]
+    filters = [(layer, size.channels_out) for layer, size in layers_of(c.architecture, c.width).items()]
+    filters = [f"{layer}[{i}]" for layer, size in filters[:-1] for i in range(size)]
+    wrong = _wrong_rows(run.steps, layers, all_steps, part, c)
+    if wrong or not c.by_filter:
+        return wrong
+    per_epoch = np.arange(c.steps_per_epoch * len(run.epochs))
+    return _wrong_rows(run.by_filter, filters, per_epoch, per_epoch // c.steps_per_epoch, c)
+
+
+def _wrong_rows(
+    table: pd.DataFrame, names: list[str], steps: np.ndarray, part: np.ndarray, c: Config
+) -> str | None:
+    """Rows for each name at the means over each part of the steps, which may be of one step."""
+    counts = np.unique(part, return_counts=True)[1]
+    starts = np.cumsum(counts) - counts
+
+    def means(values):
+        return np.repeat(np.add.reduceat(values, starts) / counts, len(names))
+
+    if len(table) != len(names) * len(counts) or not np.array_equal(means(steps) // 1, table["step"]):
+        return f"its {len(table)} rows are not those of {len(names)} layers at each step of {steps[-1] / c.steps_per_epoch:.0f} epochs"
+    codes = table["layer"].cat.codes.to_numpy()
+    if list(table["layer"].cat.categories) != names or not np.array_equal(
+        codes, np.arange(len(codes)) % len(names)
+    ):
         return "the layers of a step are not in their order"
-    epoch = (expected + 0.5) / per_epoch
-    if not np.allclose(run.steps["epoch"], epoch, rtol=1e-6):
+    epoch = (steps + 0.5) / c.steps_per_epoch
+    if not np.allclose(table["epoch"], means(epoch), rtol=1e-6):
         return "its epochs are not those of its steps"
     # single precision, and an absolute error where λ is close to 0 at the end
-    if not np.allclose(run.steps["lr"], run.config.lr_schedule(epoch), rtol=1e-5, atol=1e-6 * run.config.lr):
+    if not np.allclose(table["lr"], means(c.lr_schedule(epoch)), rtol=1e-5, atol=1e-6 * c.lr):
         return "its learning rates are not those of its config"
     return None
 
@@ -226,8 +288,8 @@ def _wrong_numbers(run: Run) -> str | None:
         layers = list(dict.fromkeys(table["layer"]))
         if layers and layers != list(layers_of(run.config.architecture)):
             return f"its {name} is of the layers {layers}, those of {run.config.architecture} are others"
-    numbers = (run.steps[list(QUANTITIES)], run.epochs, *(t.drop(columns="layer") for t in frozen.values()))
-    for table in numbers:
+    measured = [table[list(QUANTITIES)] for table in (run.steps, run.by_filter)]
+    for table in (*measured, run.epochs, *(t.drop(columns="layer") for t in frozen.values())):
         for column, values in table.astype(float).items():
             if column == "grad_product" and values.isna().all():  # of before it was measured
                 continue

@@ -28,9 +28,23 @@ def no_noise() -> pd.DataFrame:
     return pd.DataFrame(columns=list(NOISE_COLUMNS))
 
 
-def no_filters() -> pd.DataFrame:
+def no_frozen_filters() -> pd.DataFrame:
     """The table of `lib.gradient_noise.measure_filters` without a row."""
     return pd.DataFrame(columns=list(FILTER_COLUMNS))
+
+
+def no_filter() -> pd.DataFrame:
+    """The table of single filters without a row."""
+    return pd.DataFrame(columns=list(STEP_COLUMNS))
+
+
+def part_of_epoch(step, steps_per_epoch: int, averages: int):
+    """In which part of the run a step lies, where each epoch has ``averages`` parts, as even as can be.
+
+    >>> [part_of_epoch(step, 5, 2) for step in range(7)]
+    [0, 0, 0, 1, 1, 2, 2]
+    """
+    return step // steps_per_epoch * averages + step % steps_per_epoch * averages // steps_per_epoch
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +55,13 @@ class Run:
     step's middle, in epochs), ``layer`` (categorical, from input to output), ``lr``, and the
     `QUANTITIES`. ``epochs`` has a row for each epoch: ``epoch`` from 1,
     ``train_loss``, ``train_accuracy`` (while training, on augmented images), ``test_loss``,
-    ``test_accuracy``; accuracies are fractions. ``noise`` and ``filters`` are the tables of `lib.gradient_noise`;
+    ``test_accuracy``; accuracies are fractions. ``noise`` and ``frozen_filters`` are the tables of `lib.gradient_noise`;
     they are empty unless the config asks for them. A run that diverged has the epochs before that, none
     perhaps, and ``diverged_at``, the step at which a number was NaN or infinite.
+
+    Where the config asks for ``averages``, a row of ``steps`` is the mean over a part of an epoch, and its ``step``
+    and ``epoch`` are the middle of it. ``by_filter`` is a table of the same columns, empty unless the config asks
+    for it: a row for each epoch, the mean over it, and filter, whose name stands for the layer's: ``prep[0]``.
     """
 
     config: Config
@@ -51,8 +69,9 @@ class Run:
     epochs: pd.DataFrame
     provenance: dict[str, str | int | float]
     noise: pd.DataFrame = field(default_factory=no_noise)
-    filters: pd.DataFrame = field(default_factory=no_filters)
+    frozen_filters: pd.DataFrame = field(default_factory=no_frozen_filters)
     diverged_at: int | None = None
+    by_filter: pd.DataFrame = field(default_factory=no_filter)
 
     @property
     def test_accuracy(self) -> float:

@@ -257,6 +257,6 @@ def final_decay_ratio(steps_left, *, peak_lr, decay_steps, weight_decay, momentu
     ``peak_lr``; with s = steps_left/τ* and τ* = √(decay_steps (1−ρ)/(2α peak_lr)), the ratio is
     [1 + (√π/2) erfcx(s)/s]^(−1/2): the solution of the norm equation after a long fall.
     """
-    scale = np.sqrt(decay_steps * (1 - momentum) / (2 * weight_decay * peak_lr))
+    scale = np.sqrt(_over(decay_steps * (1 - momentum), 2 * weight_decay * peak_lr))
     s = np.asarray(steps_left) / scale
     return np.sqrt(s / (s + np.sqrt(np.pi) / 2 * erfcx(s)))  # 0 at the end

@@ -9,12 +9,22 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from . import data, gradient_noise, models, optimizers, theory
-from .config import Config, per_step
+from . import data, gradient_noise, models, steppers
+from .config import Config
 from .machinery import machine, sources
 from .machinery.checkpoints import Checkpoint, say
 from .probes import WeightProbe
-from .run import EPOCH_COLUMNS, QUANTITIES, DivergedError, Run, no_filters, no_noise
+from .run import (
+    EPOCH_COLUMNS,
+    QUANTITIES,
+    DivergedError,
+    Run,
+    no_filter,
+    no_frozen_filters,
+    no_noise,
+    part_of_epoch,
+)
+from .schedules import per_step
 
 
 def train(
@@ -84,12 +94,13 @@ class _Training:
         self.model = build(config, device)
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.weights = models.probed_weights(self.model)
-        self.probe = WeightProbe(list(self.weights.values()), config.steps_per_epoch)
+        self.probe = WeightProbe(list(self.weights.values()), config.steps_per_epoch, config.by_filter)
         schedule = per_step(config.lr_schedule, config.epochs, config.steps_per_epoch)
         self.lrs = schedule.reshape(config.epochs, -1)
-        self.steppers = steppers(self.model, config, self.lrs)
+        self.steppers = steppers.of(self.model, config, self.lrs)
         self.rows = [np.empty((0, len(self.weights), len(QUANTITIES)), np.float32)]
-        self.epochs, self.noise, self.filters = [], [], []
+        self.filter_rows = [self.probe.fetch_filters()[None][:0]]
+        self.epochs, self.noise, self.frozen_filters = [], [], []
         self.diverged_at = None
 
     @property
@@ -101,12 +112,12 @@ class _Training:
         epoch, steps = len(self.epochs), self.lrs.shape[1]
         if epoch == 0:
             self._measure_noise(dataset)
-        rates = [(optimizer, per_epoch[epoch]) for optimizer, per_epoch in self.steppers]
+        of_epoch = [stepper.at(epoch) for stepper in self.steppers]
         choices = data.draw(dataset, self.generator)
         pairs = batches(dataset, choices, self.config.batch_size)
         precision = self.config.precision
-        losses, accuracy = train_epoch(self.model, rates, self.probe, pairs, bar, precision)
-        rows = self.probe.fetch()
+        losses, accuracy = train_epoch(self.model, of_epoch, self.probe, pairs, bar, precision)
+        rows, filter_sums = self.probe.fetch(), self.probe.fetch_filters()
         # no loss follows the last step: weights that it breaks show in what the probe measured
         finite = np.isfinite(losses) & np.isfinite(rows).all(axis=(1, 2))
         if not finite.all():
@@ -117,6 +128,7 @@ class _Training:
             self.diverged_at = (epoch + 1) * steps - 1
             return
         self.rows.append(rows)
+        self.filter_rows.append(filter_sums[None] / steps)
         self.epochs.append((epoch + 1, *measured))
         self._measure_noise(dataset)
         bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{measured[-1]:.3f}")
@@ -126,7 +138,7 @@ class _Training:
         if c.noise_every and epoch % c.noise_every == 0:
             at = (self.model, dataset, epoch, c.seed)
             self.noise.append(gradient_noise.measure(*at, c.precision))
-            self.filters.append(gradient_noise.measure_filters(*at, c.batch_size, c.precision))
+            self.frozen_filters.append(gradient_noise.measure_filters(*at, c.batch_size, c.precision))
 
     def state_dict(self) -> dict:
         """All of it as tensors, numbers and names."""
@@ -134,13 +146,14 @@ class _Training:
             "seconds": time.monotonic() - self.start,
             "resumed": self.resumed,
             "model": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer, _ in self.steppers],
+            "optimizers": [stepper.optimizer.state_dict() for stepper in self.steppers],
             "generator": self.generator.get_state(),
             "average": self.probe.average,
             "rows": torch.from_numpy(np.concatenate(self.rows)),
+            "filter_rows": torch.from_numpy(np.concatenate(self.filter_rows)),
             "epochs": self.epochs,
             "noise": [table.to_dict("list") for table in self.noise],
-            "filters": [table.to_dict("list") for table in self.filters],
+            "frozen_filters": [table.to_dict("list") for table in self.frozen_filters],
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -148,29 +161,39 @@ class _Training:
         self.start -= state["seconds"]
         self.resumed = state["resumed"] + 1
         self.model.load_state_dict(state["model"])
-        for (optimizer, _), saved in zip(self.steppers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        for stepper, saved in zip(self.steppers, state["optimizers"], strict=True):
+            stepper.optimizer.load_state_dict(saved)
         self.generator.set_state(state["generator"])
         for average, saved in zip(self.probe.average, state["average"], strict=True):
             average.copy_(saved)
-        self.rows = [state["rows"].numpy()]
+        self.rows, self.filter_rows = [state["rows"].numpy()], [state["filter_rows"].numpy()]
         self.epochs = state["epochs"]
-        # checkpoints made before filters were measured have none
-        tables = (state["noise"], state.get("filters", []))
-        self.noise, self.filters = ([pd.DataFrame(table) for table in of_epochs] for of_epochs in tables)
+        self.noise = [pd.DataFrame(table) for table in state["noise"]]
+        self.frozen_filters = [pd.DataFrame(table) for table in state["frozen_filters"]]
 
     def run(self, provenance: dict[str, str | int | float]) -> Run:
         """What was measured."""
         resumed = {"resumed": self.resumed} if self.resumed else {}
+        steps = _steps_table(np.concatenate(self.rows), list(self.weights), self.lrs)
+        if self.config.averages:
+            steps = _averaged(steps, self.lrs.shape[1], self.config.averages)
         return Run(
             self.config,
-            _steps_table(np.concatenate(self.rows), list(self.weights), self.lrs),
+            steps,
             pd.DataFrame(self.epochs, columns=list(EPOCH_COLUMNS)),
             provenance | resumed | {"seconds": round(time.monotonic() - self.start, 1)},
             pd.concat(self.noise, ignore_index=True) if self.noise else no_noise(),
-            pd.concat(self.filters, ignore_index=True) if self.filters else no_filters(),
+            pd.concat(self.frozen_filters, ignore_index=True) if self.frozen_filters else no_frozen_filters(),
             self.diverged_at,
+            self._by_filter() if self.config.by_filter else no_filter(),
         )
+
+    def _by_filter(self) -> pd.DataFrame:
+        convolutions = models.scale_invariant_weights(self.model)
+        filters = [f"{layer}[{i}]" for layer, w in convolutions.items() for i in range(len(w))]
+        table = _steps_table(np.concatenate(self.filter_rows), filters, self.lrs.mean(axis=1, keepdims=True))
+        steps = self.lrs.shape[1]
+        return table.assign(step=table["step"] * steps + (steps - 1) // 2)
 
 
 def build(config: Config, device) -> torch.nn.Module:
@@ -179,6 +202,10 @@ def build(config: Config, device) -> torch.nn.Module:
         # the CPU's generator only: torch.manual_seed would reseed the GPU's as well
         torch.default_generator.manual_seed(config.seed)
         model = models.build(config.architecture, config.width)
+    weights = list(models.scale_invariant_weights(model).values())
+    with torch.no_grad():
+        for w, scale in zip(weights, np.broadcast_to(config.init_scale, len(weights)), strict=True):
+            w *= float(scale)
     return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
@@ -193,38 +220,24 @@ def batches(dataset: data.Dataset, choices: data.Choices, batch_size: int):
         yield from zip(images.split(batch_size), chosen.label.split(batch_size), strict=True)
 
 
-def steppers(model, config: Config, lrs: np.ndarray):
-    """Pairs of an optimiser and its learning rate at each step; together they move all weights."""
-    lr, momentum, weight_decay = config.lr, config.momentum, config.weight_decay
-    if config.optimizer == "sgd":
-        sgd = optimizers.SGD(model.parameters(), lr, momentum, weight_decay, config.nesterov)
-        return [(sgd, lrs)]
-    scaled = list(models.scale_invariant_weights(model).values())
-    others = [w for w in model.parameters() if all(w is not s for s in scaled)]
-    lars_lrs = theory.equilibrium_ratio(lr=lrs, weight_decay=weight_decay, momentum=momentum)
-    lars = optimizers.LARS(scaled, lr, momentum)
-    return [(lars, lars_lrs), (optimizers.SGD(others, lr, momentum, weight_decay), lrs)]
-
-
-def train_epoch(model, steppers, probe, batches, bar, precision: str = "fp32"):
+def train_epoch(model, moved_by, probe, batches, bar, precision: str = "fp32"):
     """Trains for an epoch without a host synchronisation; losses of its steps, and its accuracy.
 
-    ``steppers`` are as `steppers` returns them, with the rates of this epoch; ``batches`` as `batches` does;
+    ``moved_by`` is what `lib.steppers.of` returns, with the settings of this epoch; ``batches`` as `batches` does;
     ``precision`` as in `Config`.
     """
     model.train()
     losses, right, seen = [], 0, 0
     for step, (images, labels) in enumerate(batches):
-        for optimizer, lrs in steppers:
-            for group in optimizer.param_groups:
-                group["lr"] = float(lrs[step])
+        for stepper in moved_by:
+            stepper.set(step)
         model.zero_grad()
         logits = models.logits(model, images, precision)
         loss = F.cross_entropy(logits, labels)
         loss.backward()
         probe.before_step()
-        for optimizer, _ in steppers:
-            optimizer.step()
+        for stepper in moved_by:
+            stepper.optimizer.step()
         probe.after_step()
         losses.append(loss.detach())
         right += (logits.detach().argmax(dim=1) == labels).sum()
@@ -259,3 +272,10 @@ def _steps_table(rows: np.ndarray, layers: list[str], lrs: np.ndarray) -> pd.Dat
     table.insert(2, "layer", pd.Categorical.from_codes(codes, categories=layers, ordered=True))
     table.insert(3, "lr", np.repeat(lrs.ravel()[: len(steps)].astype(np.float32), len(layers)))
     return table
+
+
+def _averaged(table: pd.DataFrame, steps_per_epoch: int, averages: int) -> pd.DataFrame:
+    """Means over parts of epochs of a table of steps."""
+    part = part_of_epoch(table["step"], steps_per_epoch, averages)
+    means = table.groupby([part.rename("part"), "layer"], observed=True).mean().reset_index("layer")
+    return means.reset_index(drop=True).astype({"step": np.int32})[list(table.columns)]

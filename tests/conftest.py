@@ -93,7 +93,7 @@ def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run
         steps=run.steps[run.steps["step"] < epochs * steps],
         epochs=run.epochs[:epochs],
         noise=pd.DataFrame(noise, columns=list(NOISE_COLUMNS)),
-        filters=pd.DataFrame(filters, columns=list(FILTER_COLUMNS)),
+        frozen_filters=pd.DataFrame(filters, columns=list(FILTER_COLUMNS)),
         diverged_at=diverged_at,
     )
 
@@ -104,7 +104,7 @@ def assert_same_run(left: Run, right: Run) -> None:
     pd.testing.assert_frame_equal(left.steps, right.steps, check_exact=True)
     pd.testing.assert_frame_equal(left.epochs, right.epochs, check_exact=True)
     pd.testing.assert_frame_equal(left.noise, right.noise, check_exact=True)
-    pd.testing.assert_frame_equal(left.filters, right.filters, check_exact=True)
+    pd.testing.assert_frame_equal(left.frozen_filters, right.frozen_filters, check_exact=True)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,14 +1,17 @@
 import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import combinations
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
-from lib import config, models
+from lib import config, models, paths
 from lib.config import Config, layers_of, operations, parse_architecture
+from lib.schedules import PiecewiseLinear
 
 # a value for each setting that is not its default
 OTHERS = {
@@ -24,9 +27,32 @@ OTHERS = {
     "nesterov": True,
     "weight_decay": 1e-3,
     "noise_every": 8,
+    "hold_epoch": 16.0,
+    "decay_follows_lr": True,
+    "layers": "layer2",
+    "layers_lr": 8.0,
+    "layers_decay": 0.125,
+    "init_scale": (4.0,),
+    "clip": 1.25,
+    "smoothing": 0.99,
+    "lag": True,
+    "overlap": (-0.1,),
+    "averages": 8,
+    "by_filter": True,
     "precision": "bf16",
     "seed": 1,
 }
+# what some mean nothing without
+BESIDE = {
+    "layers_lr": {"layers": "layer2"},
+    "layers_decay": {"layers": "layer2"},
+    "clip": {"smoothing": 0.9},
+    "smoothing": {"optimizer": "lars"},
+    "lag": {"optimizer": "lars"},
+    "overlap": {"optimizer": "lars"},
+}
+LAYERWISE = {"init_scale": (0.5,) * 8, "overlap": (0.1,) * 8}
+ADAM = {"layers": "convolutions", "layers_lr": 0.005, "layers_decay": 2000.0}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +175,9 @@ def test_the_key_is_stable(settings, key):
 
 def test_the_key_depends_on_every_setting(monkeypatch):
     assert set(OTHERS) == {f.name for f in fields(Config)}
-    keys = {Config().key} | {replace(Config(), **{name: value}).key for name, value in OTHERS.items()}
+    keys = {Config().key} | {
+        Config(**BESIDE.get(name, {}) | {name: value}).key for name, value in OTHERS.items()
+    }
     assert len(keys) == len(OTHERS) + 1
     monkeypatch.setattr(config, "TRAINING_VERSION", config.TRAINING_VERSION + 1)
     assert Config().key not in keys
@@ -171,11 +199,88 @@ def test_equal_configs_have_one_key(name, whole):
 
 
 @pytest.mark.parametrize(
-    "config", [Config(), Config(**OTHERS | {"nesterov": False}), Config(lr=0.1 + 0.2, seed=2**63 - 1)]
+    "config",
+    [
+        Config(),
+        Config(
+            dataset="digits", width=8, epochs=25, hold_epoch=16.0, averages=8, by_filter=True, noise_every=8
+        ),
+        Config(lr=0.1 + 0.2, seed=2**63 - 1),
+        Config(optimizer="lars", smoothing=0.99, lag=True, **LAYERWISE),
+        Config(optimizer="adamw", **ADAM),
+        Config(clip=1.25, smoothing=0.99, decay_follows_lr=True, precision="bf16"),
+    ],
 )
 def test_json_round_trip(config):
     assert Config.from_json(config.to_json()) == config
     assert Config.from_json(config.to_json()).key == config.key
+
+
+def test_every_record_has_the_key_that_its_settings_have_now():
+    """Settings that were added since leave it as it is."""
+    for path in (paths.BOOK / "records").rglob("*.parquet"):
+        settings = json.loads(pq.read_schema(path).metadata[b"run.config"])
+        assert path.stem.endswith(Config.from_json(json.dumps(settings)).key), path
+
+
+def test_the_defaults_of_variants_are_the_old_behaviour():
+    old = {"lr": 0.8, "peak_epoch": 6, "epochs": 30}
+    assert Config(**old).lr_schedule == PiecewiseLinear((0.0, 6.0, 30.0), (0.0, 0.8, 0.0))
+    assert (Config(**old).weight_decay_schedule(np.arange(31)) == 5e-4).all()
+
+
+def test_a_held_rate_stays_at_its_peak():
+    schedule = Config(peak_epoch=2, hold_epoch=16).lr_schedule
+    assert [schedule(e) for e in (1, 2, 9, 16, 20, 24)] == pytest.approx([0.2, 0.4, 0.4, 0.4, 0.2, 0])
+    longer = Config(peak_epoch=2, hold_epoch=16).stretched(48)
+    assert (longer.peak_epoch, longer.hold_epoch) == (4.0, 32.0)
+
+
+@pytest.mark.parametrize("held", [{}, {"hold_epoch": 16.0}])
+def test_decay_that_follows_falls_as_the_rate_does(held):
+    run = Config(decay_follows_lr=True, weight_decay=0.002, **held)
+    before, after = np.linspace(0, run.fall_epoch, 50), np.linspace(run.fall_epoch, 24, 50)
+    np.testing.assert_allclose(run.weight_decay_schedule(before), 0.002)
+    np.testing.assert_allclose(
+        run.weight_decay_schedule(after), 0.002 * run.lr_schedule(after) / 0.4, atol=1e-18
+    )
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("hold_epoch", {"hold_epoch": 4.0}),
+        ("hold_epoch", {"hold_epoch": 24.0}),
+        ("layers", {"layers": "layer4"}),
+        ("layers", {"layers": "layer2.res1"}),  # which the network has not
+        ("layers", {"layers": "convolutions", "optimizer": "lars"}),
+        ("layers", {"optimizer": "adamw"}),
+        ("layers", {"optimizer": "adam", "layers": "layer2"}),
+        ("layers_lr", {"layers_lr": 8.0}),
+        ("layers_decay", {"layers_decay": 0.0}),
+        ("layers_lr", {"layers": "layer2", "layers_lr": -1.0}),
+        ("init_scale", {"init_scale": (1.0, 2.0)}),
+        ("init_scale", {"init_scale": (0.0,)}),
+        ("init_scale", {"init_scale": ()}),
+        ("init_scale", {"init_scale": 4.0}),
+        ("init_scale", {"init_scale": (math.inf,)}),
+        ("clip", {"clip": -1.0, "smoothing": 0.9}),
+        ("clip", {"clip": 1.25, "smoothing": 0.99, "optimizer": "lars"}),
+        ("clip", {"clip": 1.25, "smoothing": 0.99, "layers": "layer2"}),
+        ("smoothing", {"smoothing": 0.99}),
+        ("smoothing", {"clip": 1.25}),
+        ("smoothing", {"smoothing": 1.0, "optimizer": "lars"}),
+        ("lag", {"lag": True}),
+        ("overlap", {"overlap": (-0.1,)}),
+        ("overlap", {"overlap": (-0.56,), "optimizer": "lars"}),  # 1 + 2ρo is below 0
+        ("decay_follows_lr", {"decay_follows_lr": True, "optimizer": "lars"}),
+        ("nesterov", {"nesterov": True, "optimizer": "adamw", **ADAM}),
+        ("averages", {"averages": -1}),
+    ],
+)
+def test_variants_that_mean_nothing_are_named(name, settings):
+    with pytest.raises(ValueError, match=f"^{name}=.* is not allowed; it must be "):
+        Config(**settings)
 
 
 def test_unknown_settings_are_named():

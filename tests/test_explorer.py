@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from itertools import product
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,9 +15,9 @@ from browser import new_page, watched
 from conftest import synthetic_run
 
 from lib import experiments, library, paths, theory
-from lib.config import per_step
 from lib.figures import interactive
 from lib.results import analysis, learning_rates
+from lib.schedules import per_step
 
 STATIC = paths.BOOK / "_static"
 SCRIPTS = [STATIC / f"{name}.js" for name in ("charts", "norm-equation", "explorer", "learning-rates")]
@@ -178,6 +179,61 @@ def test_an_axis_holds_what_it_shows_at_few_round_ticks(js, low, high):
     assert {f"{t:.0e}"[0] for t in axis["ticks"]} <= set("125")
 
 
+def test_an_axis_of_accuracies_is_as_long_as_what_it_shows(js):
+    networks = data_of(interactive.accuracy_against_lr(sweep()))["networks"]
+    asked = [[networks, True, True], [networks[:1], False, False], [[], True, True]]
+    ranges = js(
+        "(all) => all.map(([networks, smooth, seeds]) => learningRates.rangeOf(networks, { smooth, seeds }))",
+        asked,
+    )
+    runs = [accuracy for network in networks for _, _, accuracy in network["runs"]]
+    means = [accuracy for _, accuracy in networks[0]["means"]]
+    for (low, high), shown in zip(ranges, [runs, means], strict=False):
+        assert low < min(shown) < low + 0.02 and high - 0.02 < max(shown) < high
+    assert (
+        ranges[1][1] - ranges[1][0] < ranges[0][1] - ranges[0][0]
+    )  # without the others there is more to see
+    assert ranges[2] == [0, 1]
+
+
+# What the page offers
+
+BUTTON = re.compile(r"<button[^>]*data-explore='([^']*)'[^>]*>([^<]*)</button>")
+TEXT = "".join(cell.source for cell in nbformat.read(paths.BOOK / "explorer.ipynb", 4).cells)
+BUTTONS = [(json.loads(asked), name) for asked, name in BUTTON.findall(TEXT)]
+
+
+def test_each_button_has_a_name_of_its_own_and_sets_what_sliders_can(js):
+    assert len({name for _, name in BUTTONS}) == len(BUTTONS) == TEXT.count("data-explore")
+    runs = data_of(interactive.explorer(library.forms(experiments.DEFAULT_SCALE, "dynamics")))["runs"]
+    found = js(
+        """([runs, asked]) => runs.flatMap((run) => asked.map((one) => {
+            const settings = explorer.experiment(run, one);
+            return Object.keys(explorer.SLIDERS).map((name) => [settings[name], explorer.reachable(name, settings[name])]);
+        }))""",
+        [runs, [asked for asked, _ in BUTTONS]],
+    )
+    wanted, reached = np.transpose(np.array(found).reshape(-1, 2))
+    np.testing.assert_allclose(reached, wanted, rtol=1e-12)
+
+
+def test_a_link_holds_the_settings_and_no_others(js):
+    run = {"lr": 4, "weightDecay": 5e-4, "momentum": 0.9, "batchSize": 512}
+    there_and_back = """([run, changed]) => {
+        const settings = { ...explorer.settingsOf(run), ...changed };
+        const fragment = explorer.fragment({ run: 1, settings });
+        return [{ run: 1, settings }, explorer.stateOf(fragment, [run, run]), explorer.stateOf(fragment, [run])];
+    }"""
+    for changed in ({}, {"schedule": "constant", "lr": 0.4, "startFactor": 0.25}):
+        state, back, without_that_run = js(there_and_back, [run, changed])
+        assert back == state and without_that_run is None
+    others = ["", "#what-to-try", "#run=0&schedule=stepwise&lr=4", "#run=0&schedule=constant&lr=fast"]
+    assert js("(all) => all.map((one) => explorer.stateOf(one, [{}]))", others) == [None] * len(others)
+    beyond = "#run=0&schedule=constant&lr=1e9&weightDecay=5e-4&momentum=0.9&batchSize=500&startFactor=1"
+    settings = js("(one) => explorer.stateOf(one, [{}])", beyond)["settings"]
+    assert (settings["lr"], settings["batchSize"]) == (20, 512)
+
+
 # The data
 
 
@@ -191,7 +247,11 @@ def runs_of(*names):
     run = synthetic_run()
     kept = ("momentum", "lr", "nesterov")
     return {
-        name: [replace(run, config=replace(run.config, **{k: getattr(forms[name], k) for k in kept}))]
+        name: [
+            replace(
+                run, config=replace(run.config, batch_size=512, **{k: getattr(forms[name], k) for k in kept})
+            )
+        ]
         for name in names
     }
 
@@ -228,7 +288,7 @@ def test_at_its_settings_the_equation_lies_on_the_recorded_run(js):
     shown = data_of(interactive.explorer(library.forms(experiments.DEFAULT_SCALE, "dynamics")))
     run = next(r for r in shown["runs"] if r["momentum"] == 0)
     equation = js(
-        "(run) => explorer.curves(run, explorer.settingsOf(run), true).norm.equation.map(([, y]) => y)", run
+        "(run) => explorer.curves(run, explorer.settingsOf(run)).norm.equation.map(([, y]) => y)", run
     )
     after_first = run["stepsPerEpoch"] // run["every"]
     np.testing.assert_allclose(equation[after_first:], run["normSq"][after_first:], rtol=0.05)
@@ -286,7 +346,6 @@ def test_accuracies_are_those_of_the_tables():
     assert lr[[0, -1]].tolist() == [0.05, 3.2]
     assert network["optimum"] == [[pytest.approx(0.4 * 2**0.25, rel=1e-3), pytest.approx(0.901, abs=1e-3)]]
     assert data["networks"][2]["optimum"] == []  # only a bound
-    assert data["range"][0] < table["accuracy"].min() < table["accuracy"].max() < data["range"][1]
 
 
 def test_networks_with_few_learning_rates_are_left_out_and_text_stays_data():
@@ -325,8 +384,10 @@ def page(browser, tmp_path_factory):
     (root / "book").mkdir()
     figures = [interactive.explorer(runs_of("heavy-ball", "sgd"), ["prep"])]
     figures.append(interactive.accuracy_against_lr(sweep()))
-    button = """<button hidden data-explore='{"schedule":"constant","times":{"lr":2},"set":{"momentum":0.5}}'></button>"""
-    html = "".join(figure.data for figure in figures) + button
+    buttons = "".join(
+        f"<p>What to try. {match[0]}</p><div style='height: 300px'></div>" for match in BUTTON.finditer(TEXT)
+    )
+    html = "".join(figure.data for figure in figures) + buttons
     path = root / "book" / "page.html"
     style = '<link rel="stylesheet" href="../_static/interactive.css">'
     path.write_text(f"<!doctype html><meta charset='utf-8'><title>Figures</title>{style}{html}")
@@ -345,7 +406,7 @@ def drawn(page, selector):
 
 
 def test_every_slider_moves_curves_by_keyboard_and_can_be_undone(page):
-    page.check("input[value=constant]")
+    recorded = settled(page)
     for name in ("lr", "weightDecay", "momentum", "batchSize", "startFactor"):
         before = drawn(page, ".equation")
         slider = page.locator(f"input[name={name}]")
@@ -356,11 +417,11 @@ def test_every_slider_moves_curves_by_keyboard_and_can_be_undone(page):
         assert after != before, name
         assert slider.get_attribute("aria-valuetext") != said
         page.click("button[name=reset]")
-        assert drawn(page, ".equation") == before, name
+        assert settled(page) == recorded, name
 
 
 def test_the_recorded_run_is_drawn_with_its_own_schedule_only(page):
-    page.check("input[value=scheduled]")
+    page.click("button[name=reset]")
     assert all(drawn(page, ".line.recorded"))
     assert page.locator(".key", has_text="recorded run").is_visible()
     page.check("input[value=constant]")
@@ -368,14 +429,95 @@ def test_the_recorded_run_is_drawn_with_its_own_schedule_only(page):
     assert not page.locator(".key", has_text="recorded run").is_visible()
 
 
-def test_an_experiment_sets_the_sliders(page):
-    page.select_option("select", "1")
-    page.check("input[value=scheduled]")
-    page.click("button[data-explore]")
+def settled(page) -> dict[str, str]:
+    """What the sliders say, after the next frame, with the schedule."""
     drawn(page, ".equation")
-    shown = [page.get_attribute(f"input[name={name}]", "aria-valuetext") for name in ("lr", "momentum")]
-    assert shown == ["0.8", "0.5"]
-    assert page.is_checked("input[value=constant]")
+    names = ("lr", "weightDecay", "momentum", "batchSize", "startFactor")
+    said = {name: page.get_attribute(f"input[name={name}]", "aria-valuetext") for name in names}
+    return said | {"schedule": page.locator("input[name=schedule]:checked").get_attribute("value")}
+
+
+def address(page) -> str:
+    """The address of the page, once it holds what the sliders say."""
+    page.wait_for_timeout(300)  # ms; it is written when nothing has changed for 200
+    return page.evaluate("location.href")
+
+
+def test_back_to_the_recorded_settings_means_all_of_them(page):
+    for layer in ("1", "0"):
+        page.select_option("select", layer)
+        recorded = settled(page)
+        assert recorded["schedule"] == "scheduled"
+        page.click("button[data-explore] >> nth=0")
+        assert settled(page) != recorded
+        page.click("button[name=reset]")
+        assert settled(page) == recorded
+
+
+@pytest.mark.parametrize("nth", range(len(BUTTONS)))
+def test_a_button_acts_where_it_stands(page, js, nth):
+    asked, name = BUTTONS[nth]
+    page.select_option("select", "1")
+    button = page.locator("button[data-explore]").nth(nth)
+    button.scroll_into_view_if_needed()
+    button.click()
+    said = settled(page)
+    run = data_of(interactive.explorer(runs_of("heavy-ball", "sgd"), ["prep"]))["runs"][1]
+    wanted = js("([run, asked]) => explorer.experiment(run, asked)", [run, asked])
+    shown = {
+        key: float(said[key].replace("\u202f", "")) for key in ("lr", "weightDecay", "momentum", "batchSize")
+    }
+    assert shown == {key: pytest.approx(wanted[key], rel=1e-3) for key in shown}
+    assert said["schedule"] == wanted["schedule"]
+    assert f"startFactor={wanted['startFactor']:g}" in address(page)
+    # the charts below it are those of the figure, and it stays in sight
+    below = button.locator("xpath=..").locator(".beside svg[role=img]")
+    figure = page.locator("[data-interactive=explorer] svg[role=img]")
+    labels = [[one.get_attribute("aria-label") for one in charts.all()] for charts in (below, figure)]
+    assert labels[0] == labels[1] and len(labels[0]) == 2
+    for element in (button, below.last):
+        box = element.bounding_box()
+        assert 0 <= box["y"] and box["y"] + box["height"] <= page.viewport_size["height"], name
+    assert page.locator(".beside").count() == 1
+
+
+def test_what_was_before_the_last_change_stays_as_a_pale_line(page):
+    page.check("input[value=constant]")
+    slider = page.locator("input[name=weightDecay]")
+
+    def lines():
+        return drawn(page, ".line.equation"), drawn(page, ".line.before")
+
+    slider.press("ArrowRight")
+    slider.press("ArrowLeft")
+    equation, pale = lines()
+    slider.press("ArrowRight")
+    assert lines() == (pale, equation) and pale != equation  # on axes that hold both
+    start = address(page)
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    equation, pale = lines()
+    assert address(page) != start
+    page.evaluate("(start) => { location.href = start; }", start)
+    assert address(page) == start
+    assert lines() == (pale, equation)  # that of the whole way, not of its last step
+
+
+def test_an_address_with_settings_shows_them(page):
+    page.click("button[data-explore] >> nth=2")
+    said = settled(page)
+    shared = address(page)
+    page.click("button[name=reset]")
+    assert settled(page) != said and address(page) != shared
+    page.evaluate("(shared) => { location.href = shared; }", shared)
+    page.wait_for_function("() => document.querySelector('input[value=constant]').checked")
+    assert settled(page) == said
+    page.reload()
+    page.wait_for_selector("svg .equation")
+    assert settled(page) == said
 
 
 def test_networks_smoothing_and_seeds_can_be_chosen(page):

@@ -30,7 +30,7 @@ def run(spread, seed=0, R=1.0):
                 step = R * line * np.exp(spread[EPOCHS.index(epoch)] * random.standard_normal())
                 rows.append((epoch, layer, i, w_sq, step**2 * w_sq, 0.3 if layer == "classifier" else 1e-4))
     made = recordable_run(replace(CONFIG, dataset="digits", seed=seed))
-    return replace(made, filters=pd.DataFrame(rows, columns=list(FILTER_COLUMNS)))
+    return replace(made, frozen_filters=pd.DataFrame(rows, columns=list(FILTER_COLUMNS)))
 
 
 def test_the_books_network_has_280_filters():
@@ -47,14 +47,14 @@ def test_in_balance_every_filter_has_the_step_of_its_layer():
 
 def test_filters_are_compared_with_their_own_layer_by_mean_squares():
     rows = [(8, "prep", 0, 1.0, 4.0, 0.0), (8, "prep", 1, 3.0, 4.0, 0.0), (8, "layer1", 0, 1.0, 100.0, 0.0)]
-    made = replace(run([0] * 4), filters=pd.DataFrame(rows, columns=list(FILTER_COLUMNS)))
+    made = replace(run([0] * 4), frozen_filters=pd.DataFrame(rows, columns=list(FILTER_COLUMNS)))
     assert filters.table([made])["relative"].tolist() == pytest.approx([2 / 2**0.5, (4 / 3 / 2) ** 0.5, 1])
 
 
 def test_a_filter_that_nothing_reaches_is_left_out():
     made = run([0] * 4)
-    made.filters.loc[5, "grad_norm_sq"] = 0.0
-    assert len(filters.table([made])) == len(made.filters) - 1
+    made.frozen_filters.loc[5, "grad_norm_sq"] = 0.0
+    assert len(filters.table([made])) == len(made.frozen_filters) - 1
 
 
 @pytest.mark.parametrize(
@@ -69,5 +69,5 @@ def test_what_is_said_follows_the_numbers(late, verdict):
 
 def test_older_records_have_none_and_it_is_said():
     bare = run([0] * 4)
-    bare = replace(bare, filters=bare.filters[:0])
+    bare = replace(bare, frozen_filters=bare.frozen_filters[:0])
     assert filters.numbers([bare], CONFIG) == {"filters": 70, "filters_text": filters.NOT_MEASURED}

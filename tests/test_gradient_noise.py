@@ -115,10 +115,10 @@ def test_seed_and_epoch_choose_the_images(few, digits, model):
 
 def test_a_run_measures_it_at_the_start_and_after_so_many_epochs(few):
     asked = train(replace(TINY, noise_every=2))
-    assert list(asked.noise["epoch"].unique()) == [0, 2, 4] == list(asked.filters["epoch"].unique())
+    assert list(asked.noise["epoch"].unique()) == [0, 2, 4] == list(asked.frozen_filters["epoch"].unique())
     assert list(train(replace(TINY, noise_every=3)).noise["epoch"].unique()) == [0, 3]
     plain = train(TINY)
-    assert plain.noise.empty and plain.filters.empty
+    assert plain.noise.empty and plain.frozen_filters.empty
     assert_same_run(
-        replace(asked, config=TINY, noise=plain.noise, filters=plain.filters), plain
+        replace(asked, config=TINY, noise=plain.noise, frozen_filters=plain.frozen_filters), plain
     )  # looking changes nothing

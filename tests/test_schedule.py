@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.config import PiecewiseLinear, per_step
+from lib.schedules import PiecewiseLinear, per_step
 
 TRIANGLE = PiecewiseLinear((0, 5, 24), (0, 0.4, 0))
 

@@ -11,10 +11,11 @@ from conftest import assert_same_run
 from torch.nn import functional as F
 
 from lib import data, gradient_noise, models, paths, records, training
-from lib.config import EPOCH_IMAGES, Config, per_step
+from lib.config import EPOCH_IMAGES, Config
 from lib.machinery import checkpoints
 from lib.optimizers import SGD
 from lib.probes import QUANTITIES
+from lib.schedules import per_step
 from lib.training import DivergedError, evaluate, train
 
 # 1500 images four times in batches of 700: eight steps an epoch, 400 images left over

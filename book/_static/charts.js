@@ -20,6 +20,8 @@ name (a class of the stylesheet), style, marker, titles}. Points outside the fra
     p: "M0,-1.15L1.1,-.35L.68,.95H-.68L-1.1,-.35Z",
   };
 
+  let frames = 0; // each has a clip path of its own name
+
   const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
   /* 1, 2 and 5 times powers of ten, from the last one up to low to the first one from high on. */
@@ -87,7 +89,7 @@ name (a class of the stylesheet), style, marker, titles}. Points outside the fra
     return `<g ${attributes}>${dots.join("")}</g>`;
   }
 
-  /* The chart as the text of an svg element. Its clip path is named after its title. */
+  /* The chart as the text of an svg element. */
   function svg(chart) {
     const { left, right, top, bottom } = MARGIN;
     const inner = { width: chart.width - left - right, height: chart.height - top - bottom };
@@ -96,7 +98,7 @@ name (a class of the stylesheet), style, marker, titles}. Points outside the fra
       // far outside the frame is far enough: an SVG cannot draw at infinity
       top + inner.height * (1 - Math.max(-9, Math.min(9, position(chart.y, y)))),
     ];
-    const clip = `frame-${chart.title.replace(/\W+/g, "-")}`;
+    const clip = `frame-${++frames}`;
     return `<svg role="img" aria-label="${escape(chart.label)}" width="${chart.width}" height="${chart.height}"
       viewBox="0 0 ${chart.width} ${chart.height}">
       <clipPath id="${clip}"><rect x="${left}" y="${top}" width="${inner.width}" height="${inner.height}"/></clipPath>

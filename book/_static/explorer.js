@@ -11,9 +11,12 @@
     return rounded && (rounded < 1e-3 || rounded >= 1e5) ? rounded.toExponential().replace("e+", "e") : rounded.toLocaleString("en", { maximumSignificantDigits: n });
   };
 
+  /* How λ may change over time. */
+  const SCHEDULES = ["scheduled", "constant"];
+
   /* Each slider: where it can be, and what its position says; all are logarithmic. */
   const SLIDERS = {
-    lr: { label: "λ, learning rate", range: [-40, 20], value: preferred, position: positionOf },
+    lr: { label: "λ, learning rate", range: [-40, 26], value: preferred, position: positionOf },
     weightDecay: { label: "α, weight decay", range: [-100, -40], value: preferred, position: positionOf },
     // even steps of 1/(1−ρ), over how many steps momentum spreads a gradient
     momentum: {
@@ -29,14 +32,43 @@
     },
   };
 
+  /* What a slider says at the position nearest to a value. */
+  function reachable(name, value) {
+    const { position, range: [low, high], value: at } = SLIDERS[name];
+    return at(Math.max(low, Math.min(high, position(value))));
+  }
+
   /* The settings of a recorded run, from which the sliders start. */
   function settingsOf(run) {
     const { lr, weightDecay, momentum, batchSize } = run;
-    return { lr, weightDecay, momentum, batchSize, startFactor: 1 };
+    return { schedule: "scheduled", lr, weightDecay, momentum, batchSize, startFactor: 1 };
+  }
+
+  /* The settings that an experiment of the page makes of the recorded ones: what it sets, what it multiplies. */
+  function experiment(run, { schedule, times = {}, set = {} }) {
+    const recorded = settingsOf(run);
+    const changed = { ...set };
+    for (const [name, factor] of Object.entries(times)) changed[name] = factor * recorded[name];
+    return { ...recorded, schedule, ...changed };
+  }
+
+  /* A state, which run and which settings, as the fragment of an address, and back; null for any other fragment. */
+  const fragment = ({ run, settings }) => `#${new URLSearchParams({ run, ...settings })}`;
+  function stateOf(fragment, runs) {
+    const given = Object.fromEntries(new URLSearchParams(fragment.slice(1)));
+    if (!(given.run in runs) || !SCHEDULES.includes(given.schedule)) return null;
+    const settings = { schedule: given.schedule };
+    for (const name of Object.keys(SLIDERS)) {
+      const value = reachable(name, Number(given[name]));
+      if (!Number.isFinite(value)) return null;
+      settings[name] = value;
+    }
+    return { run: Number(given.run), settings };
   }
 
   /* λ, mean c² and, where λ follows the recorded schedule, what was recorded: all that the curves need. */
-  function drive(run, settings, scheduled) {
+  function drive(run, settings) {
+    const scheduled = settings.schedule === "scheduled";
     const steps = run.epochs * run.stepsPerEpoch;
     const noise = run.batchSize / settings.batchSize; // E|g|² of pure noise is ∝ 1/N
     const lr = scheduled
@@ -47,8 +79,9 @@
   }
 
   /* All curves of both charts, as points [step, value]. */
-  function curves(run, settings, scheduled) {
-    const { lr, cSq, startNormSq } = drive(run, settings, scheduled);
+  function curves(run, settings) {
+    const scheduled = settings.schedule === "scheduled";
+    const { lr, cSq, startNormSq } = drive(run, settings);
     const equation = normEquation.normCurve(startNormSq, cSq, lr, settings);
     const simulated = normEquation.simulate(startNormSq, cSq, lr, settings);
     const steps = run.normSq.map((_, i) => i * run.every);
@@ -85,21 +118,36 @@
     return [Math.min(...values), Math.max(...values)];
   };
 
-  /* A chart of one group of curves. `floor` is the least value worth a place on its axis. */
-  function chart(title, group, run, width, floor) {
-    const drawn = ["recorded", "target", "simulated", "equation"];
-    const [low, high] = extent([...group.recorded, ...group.equation, ...group.simulated]);
+  /* A chart of one group of curves, and of what the equation said before the last change. `floor` is the least
+  value worth a place on its axis. */
+  function chart(title, group, before, run, size, floor) {
+    const drawn = ["recorded", "target", "before", "simulated", "equation"];
+    const [low, high] = extent([...group.recorded, ...group.equation, ...group.simulated, ...before]);
     const last = (name) => digits(group[name].at(-1)[1]);
     const steps = run.epochs * run.stepsPerEpoch;
     return charts.svg({
-      width, height: Math.round(Math.min(300, Math.max(160, width < 300 ? 0.75 * width : 0.5 * width))), title,
+      ...size, title,
       label: `${title} over ${steps} steps: the equation goes from ${digits(group.equation[0][1])} to ${last("equation")}, the simulation ends at ${last("simulated")}.`,
-      x: { range: [0, steps], ticks: charts.stepTicks(steps, width), title: "step" },
+      x: { range: [0, steps], ticks: charts.stepTicks(steps, size.width), title: "step" },
       y: charts.logAxis(Math.max(low, floor), Math.max(high, 2 * floor), title),
       series: drawn.map((name) => ({
-        name, points: group[name], kind: name === "simulated" ? "dots" : "line", radius: 1.7,
+        name, points: name === "before" ? before : group[name], kind: name === "simulated" ? "dots" : "line", radius: 1.7,
       })),
     });
+  }
+
+  /* Draws both charts of a state, with the one before it where there is one, into a pair of elements. */
+  function drawPair(pair, runs, state, before) {
+    const { run, ...shown } = { run: runs[state.run], ...curves(runs[state.run], state.settings) };
+    const earlier = before && curves(runs[before.run], before.settings);
+    // λ starts and ends at 0, where a logarithm has no end
+    const floor = normEquation.equilibriumRatio(state.settings.lr, state.settings) / 20;
+    for (const [i, [group, title, least]] of [["norm", "|w|²", 0], ["ratio", "λ|g|/|w|", floor]].entries()) {
+      const width = pair.children[i].clientWidth;
+      // on a phone, where they stay in sight, two charts leave room for the sliders
+      const height = Math.round(Math.max(170, Math.min(0.75 * width, 0.38 * innerHeight, width < 600 && innerWidth < 700 ? 0.24 * innerHeight : 320)));
+      pair.children[i].innerHTML = chart(title, shown[group], earlier?.[group].equation ?? [], run, { width, height }, least);
+    }
   }
 
   function sliderMarkup(name) {
@@ -110,10 +158,11 @@
 
   const LEGEND = [
     ["target", "equilibrium"], ["equation", "norm equation"], ["simulated", "simulation"], ["recorded", "recorded run"],
+    ["before", "norm equation before the last change"],
   ];
 
-  function markup(runs) {
-    const options = runs.map((run, i) => `<option value="${i}">${charts.escape(run.name)}</option>`);
+  /* Charts with their legend and readings: what is shown in the figure, and beside a button of the page. */
+  function viewMarkup() {
     const keys = LEGEND.map(([name, text]) => `<span class="key"><i class="${name}"></i>${text}</span>`);
     return `<div class="pair"><div class="chart"></div><div class="chart"></div></div>
       <p class="legend">${keys.join("")}</p>
@@ -121,10 +170,15 @@
         <span>√(2λα(1−ρ)) = <b data-reading="ratio"></b></span>
         <span>relaxation time <b data-reading="relaxation"></b></span>
         <span>|w|² in equilibrium <b data-reading="normSq"></b></span>
-      </p>
+      </p>`;
+  }
+
+  function markup(runs) {
+    const options = runs.map((run, i) => `<option value="${i}">${charts.escape(run.name)}</option>`);
+    return `<div class="view">${viewMarkup()}</div>
       <form class="controls">
         <fieldset><legend>Over time, λ</legend>
-          <label><input type="radio" name="schedule" value="scheduled" checked> follows the book’s schedule</label>
+          <label><input type="radio" name="schedule" value="scheduled"> follows the book’s schedule</label>
           <label><input type="radio" name="schedule" value="constant"> is constant</label>
         </fieldset>
         <label class="choice"><span>Recorded layer</span><select name="run">${options.join("")}</select></label>
@@ -134,23 +188,25 @@
   }
 
   /* Shows settings in the form: slider positions, numbers beside them, and the same for screen readers. */
-  function showSettings(form, settings, run) {
+  function showSettings(form, { run, settings }, runs) {
+    form.elements.run.value = run;
+    form.elements.schedule.value = settings.schedule;
     for (const [name, slider] of Object.entries(SLIDERS)) {
       const input = form.elements[name];
       input.value = slider.position(settings[name]);
-      const text = slider.shown ? slider.shown(settings[name], run) : digits(settings[name], 4).replace(",", "\u202f");
+      const text = slider.shown ? slider.shown(settings[name], runs[run]) : digits(settings[name], 4).replace(",", "\u202f");
       input.setAttribute("aria-valuetext", text);
       input.parentElement.querySelector("b").textContent = text;
     }
   }
 
-  function showReadings(figure, run, settings, scheduled) {
+  function showReadings(view, run, settings) {
     const { ratio, relaxation, normSq } = readings(run, settings);
     const epochs = digits(relaxation / run.stepsPerEpoch, 2);
     const texts = { ratio: digits(ratio), relaxation: `${digits(relaxation)} steps, ${epochs} epochs`, normSq: digits(normSq) };
-    figure.querySelector(".when").textContent = scheduled ? "At the peak of λ:" : "At any time:";
+    view.querySelector(".when").textContent = settings.schedule === "scheduled" ? "At the peak of λ:" : "At any time:";
     for (const [name, text] of Object.entries(texts)) {
-      figure.querySelector(`[data-reading=${name}]`).textContent = text;
+      view.querySelector(`[data-reading=${name}]`).textContent = text;
     }
   }
 
@@ -159,49 +215,61 @@
     const { runs } = JSON.parse(figure.querySelector("script").textContent);
     figure.innerHTML = markup(runs);
     const form = figure.querySelector("form");
-    const [normChart, ratioChart] = figure.querySelectorAll(".chart");
-    let run = runs[0];
-    let settings = settingsOf(run);
+    const recorded = (run) => ({ run, settings: settingsOf(runs[run]) });
+    let state = stateOf(location.hash, runs) ?? recorded(0);
+    let before = null;
+    let writing = null;
+    let held = false; // while a slider is dragged, what was before it stays what it was
+    const views = [figure.querySelector(".view")];
     const redraw = charts.redrawn(figure, () => {
-      const scheduled = form.elements.schedule.value === "scheduled";
-      const { norm, ratio } = curves(run, settings, scheduled);
-      showSettings(form, settings, run);
-      showReadings(figure, run, settings, scheduled);
-      figure.querySelector(".key:has(.recorded)").hidden = !scheduled;
-      normChart.innerHTML = chart("|w|²", norm, run, normChart.clientWidth, 0);
-      // λ starts and ends at 0, where a logarithm has no end
-      const floor = normEquation.equilibriumRatio(settings.lr, settings) / 20;
-      ratioChart.innerHTML = chart("λ|g|/|w|", ratio, run, ratioChart.clientWidth, floor);
+      showSettings(form, state, runs);
+      for (const view of views) {
+        drawPair(view.querySelector(".pair"), runs, state, before);
+        showReadings(view, runs[state.run], state.settings);
+        view.querySelector(".key:has(.recorded)").hidden = state.settings.schedule !== "scheduled";
+        view.querySelector(".key:has(.before)").hidden = !before;
+      }
     });
-    const change = (changes) => {
-      settings = { ...settings, ...changes };
+    const change = (next) => {
+      if (!held) before = state;
+      state = next;
+      // the address is that of what is shown, once it stays: browsers ignore changes that come too often
+      clearTimeout(writing);
+      writing = setTimeout(() => history.replaceState(null, "", fragment(state)), 200);
       redraw();
     };
     form.addEventListener("input", ({ target }) => {
-      if (target.name === "run") run = runs[target.value];
-      if (target.name === "run") change(settingsOf(run));
-      else if (target.name in SLIDERS) change({ [target.name]: SLIDERS[target.name].value(Number(target.value)) });
-      else redraw();
+      const { name, value } = target;
+      if (name === "run") change(recorded(Number(value)));
+      else change({ ...state, settings: { ...state.settings, [name]: SLIDERS[name]?.value(Number(value)) ?? value } });
+      held = true;
     });
-    form.elements.reset.addEventListener("click", () => change(settingsOf(run)));
-    offer(figure, form, (changes) => change({ ...settingsOf(run), ...changes(settingsOf(run)) }));
+    for (const event of ["change", "pointerdown"]) form.addEventListener(event, () => (held = false));
+    form.elements.reset.addEventListener("click", () => change(recorded(state.run)));
+    addEventListener("hashchange", () => {
+      const next = stateOf(location.hash, runs);
+      if (next) change(next);
+    });
+    offer((button, asked) => {
+      views[1] ??= document.createElement("div");
+      views[1].className = "interactive view beside";
+      views[1].innerHTML ||= viewMarkup();
+      button.parentElement.append(views[1]);
+      change({ run: state.run, settings: experiment(runs[state.run], asked) });
+      // no further than to see all of it, and the button stays in sight
+      requestAnimationFrame(() => views[1].scrollIntoView({ block: "nearest" }));
+    });
     redraw();
   }
 
-  /* The experiments of the page. A button's data says what is set, and by what recorded settings are multiplied. */
-  function offer(figure, form, change) {
+  /* The experiments of the page: each button shows, right below, what becomes of the recorded settings. */
+  function offer(show) {
     for (const button of document.querySelectorAll("button[data-explore]")) {
       button.hidden = false;
-      button.addEventListener("click", () => {
-        const { schedule, times = {}, set = {} } = JSON.parse(button.dataset.explore);
-        form.elements.schedule.value = schedule;
-        const multiplied = (recorded) => Object.entries(times).map(([name, factor]) => [name, factor * recorded[name]]);
-        change((recorded) => ({ ...Object.fromEntries(multiplied(recorded)), ...set }));
-        figure.scrollIntoView({ block: "nearest" });
-      });
+      button.addEventListener("click", () => show(button, JSON.parse(button.dataset.explore)));
     }
   }
 
-  globalThis.explorer = { preferred, SLIDERS, settingsOf, curves, readings };
+  globalThis.explorer = { SLIDERS, settingsOf, reachable, experiment, fragment, stateOf, curves, readings };
   if (globalThis.document) document.querySelectorAll("[data-interactive=explorer]").forEach(start);
 })();

@@ -28,12 +28,21 @@
     return [...series, { kind: "dots", name: "series seed", style, points, radius: 2.2, titles }];
   }
 
-  /* The chart of some networks. The axes are those of all, so that nothing moves when one is left out. */
+  /* Ends of the axis of accuracies for what is drawn of some networks: whole percents, with half of one of room. */
+  function rangeOf(networks, { smooth, seeds }) {
+    const drawn = networks.flatMap((n) => [...(smooth ? [...n.smoothed, ...n.optimum] : n.means), ...(seeds ? n.runs.map(([lr, , a]) => [lr, a]) : [])]);
+    const accuracies = drawn.map(([, accuracy]) => 100 * accuracy);
+    if (!accuracies.length) return [0, 1];
+    return [Math.floor(Math.min(...accuracies) - 0.5) / 100, Math.ceil(Math.max(...accuracies) + 0.5) / 100];
+  }
+
+  /* The chart of some networks. Its axis of learning rates is that of all; that of accuracies is theirs. */
   function chart(data, chosen, options, width) {
-    const { lrs, range, reference } = data;
+    const { lrs, reference } = data;
+    const range = rangeOf(chosen, options);
     const bottom = range[0] + (range[1] - range[0]) / 40; // a cross is seen whole
     const ticks = [];
-    const between = range[1] - range[0] > 0.08 ? 0.02 : 0.01;
+    const between = [0.01, 0.02, 0.05, 0.1].find((d) => (range[1] - range[0]) / d <= 8.001) ?? 0.2;
     for (let y = Math.ceil(range[0] / between - 1e-9); y * between <= range[1] + 1e-9; y++) ticks.push(y * between);
     const half = Math.SQRT2; // half an octave of room on either side
     const middle = { kind: "line", name: "reference", points: range.map((y) => [reference, y]) };
@@ -84,6 +93,6 @@
     redraw();
   }
 
-  globalThis.learningRates = { chart, seriesOf };
+  globalThis.learningRates = { chart, rangeOf, seriesOf };
   if (globalThis.document) document.querySelectorAll("[data-interactive=learning-rates]").forEach(start);
 })();

@@ -1,5 +1,6 @@
 """Every figure of the book by name, from the records of a scale: what is drawn, and its source."""
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,15 @@ from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
 from .. import experiments, library, paths
+from ..experiments import Chosen
+from ..library import Given
 from ..machinery import files, speeds
+from ..records import NotRecordedError
 from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
 from ..run import Run
 from . import collapse, diagrams, plots, strips, style
 from . import precisions as precision_figure
+from .beside import behind
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
 Drawn = tuple[Figure, pd.DataFrame, list[Run] | str]
@@ -30,21 +35,86 @@ class Picture:
     source: str
 
 
-def picture(name: str, scale: str) -> Picture:
-    """The figure of that name, from the records of a scale.
+def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Picture:
+    """The figure of that name, from the records of a scale, at settings of one's own, or from a run of one's own.
 
-    Raises ValueError when there is no such figure or scale, and what `lib.library.runs` raises.
+    With ``beside``, that of the recorded runs is drawn in grey behind. Raises ValueError when there is no such
+    figure or scale, or it cannot be drawn from that run, and what `lib.library.runs` raises.
     """
+    _known(name)
+    if not isinstance(scale, Given):
+        scale = experiments.chosen(scale)
+    figure, numbers, runs = FIGURES[name](scale)
+    about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
+    source = (
+        f"{about}; `{paths.COMMAND} figure {name} {scale.options}`"  # code: prose makes a dash of two hyphens
+    )
+    if beside:
+        recorded, _, runs = FIGURES[name](scale.scale)
+        figure = behind(figure, recorded)
+        source += f"; grey: {runs if isinstance(runs, str) else analysis.describe(runs, scale.scale)}"
+    return Picture(figure, numbers, source)
+
+
+def _known(name: str) -> None:
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; it must be one of {', '.join(FIGURES)}")
-    experiments.base(scale)  # refuses an unknown scale
-    figure, numbers, runs = FIGURES[name](scale)
-    command = f"`{paths.COMMAND} figure {name} --scale {scale}`"  # as code: prose makes a dash of two hyphens
-    about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
-    return Picture(figure, numbers, f"{about}; {command}")
 
 
-def show(name: str, scale: str) -> SVG:
+def needs(name: str) -> list[str]:
+    """The runs that a figure is drawn from, by names as `lib.experiments.planned` takes them.
+
+    They are what it asks the library for when it is drawn from the recorded runs. Raises NotRecordedError when
+    these are recorded at no scale.
+    """
+    _known(name)
+    reasons = []
+    for scale in experiments.SCALES:
+        with library.asked() as names:
+            try:
+                FIGURES[name](scale)
+                return names
+            except NotRecordedError as error:
+                reasons.append(error)
+    raise reasons[-1]
+
+
+def check_depends(name: str, chosen: Chosen) -> list[str]:
+    """The `needs` of a figure; raises ValueError when there is a change on which it does not depend."""
+    needed = needs(name)
+    for knob, _ in chosen.changes:
+        with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
+        if with_it == without:
+            runs = ", ".join(needed) or "no run"
+            raise ValueError(
+                f"figure {name} does not depend on {knob}, as it is drawn from {runs}; leave {knob} out"
+            )
+    return needed
+
+
+def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
+    """What a figure is made of: the planned runs, or, where it needs none, itself."""
+    if needed:
+        planned = experiments.planned(chosen, needed)
+        return {(one.experiment, one.config.key) for one in planned}
+    file = io.BytesIO()
+    style.save(FIGURES[name](chosen)[0], file, "svg")
+    return file.getvalue()
+
+
+def given(name: str, run: Run, file: str | Path, scale: str | None = None) -> Given:
+    """A run of one's own, for a figure that is drawn from one form; raises ValueError when it cannot be."""
+    needed = needs(name)
+    if len(needed) != 1 or "/" not in needed[0]:
+        drawn = ", ".join(needed) or "no run"
+        raise ValueError(f"figure {name} is drawn from {drawn}, and not from one run")
+    scale = scale or {"digits": "demo"}.get(run.config.dataset, experiments.DEFAULT_SCALE)
+    found = Given(run, Path(file), scale)
+    found.runs(needed[0])  # refuses one of another form
+    return found
+
+
+def show(name: str, scale: str | Chosen) -> SVG:
     """The figure, for a chapter to show; its source is glued as ``source-<name>``, in Markdown."""
     from myst_nb import glue
 
@@ -53,16 +123,13 @@ def show(name: str, scale: str) -> SVG:
     return style.shown(drawn.figure)
 
 
-def save(name: str, scale: str, path: str | Path) -> Path:
+def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool = False) -> Path:
     """Writes the figure, or its numbers, to a file whose suffix says which format; to a device as SVG.
 
     Raises ValueError on another suffix, OSError when the file cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix or (".svg" if files.is_stream(path) else "")
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
-    drawn = picture(name, scale)
+    path, suffix = Path(path), check_suffix(path)
+    drawn = picture(name, scale, beside)
     if suffix == ".csv" and drawn.numbers.empty:
         raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
     with files.whole(path) as file:
@@ -71,6 +138,15 @@ def save(name: str, scale: str, path: str | Path) -> Path:
         else:
             style.save(drawn.figure, file, suffix[1:])
     return path
+
+
+def check_suffix(path: str | Path) -> str:
+    """The format of a file, by its suffix; raises ValueError when figures have none of that kind."""
+    path = Path(path)
+    suffix = path.suffix or (".svg" if files.is_stream(path) else "")
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(SUFFIXES)}")
+    return suffix
 
 
 def _steps(run: Run) -> pd.DataFrame:

@@ -96,11 +96,9 @@ def accuracy_against_lr(table: pd.DataFrame) -> HTML:
                 "optimum": _optimum(optima.loc[name], curve),
             }
         )
-    low, high = table["accuracy"].agg(["min", "max"])
     data = {
         "reference": experiments.base(experiments.DEFAULT_SCALE).lr,
         "lrs": _rounded(np.unique(table["lr"])),
-        "range": [np.floor(100 * low - 0.5) / 100, np.ceil(100 * high + 0.5) / 100],
         "networks": networks,
     }
     return _figure("learning-rates", data, ("charts", "learning-rates"))

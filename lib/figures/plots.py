@@ -48,7 +48,7 @@ def norm_change(table: pd.DataFrame, column: str, limits: tuple[float, float] | 
     """
     labels = {"shrinkage": "decrease of |w|² per step", "growth": "increase of |w|² per step"}
     figure, axes = new_axes()
-    _against_epoch(axes, table, column, labels[column])
+    _against_epoch(axes, table, column, labels[column], log=bool((table[column] > 0).any()))
     axes.set_ylim(limits)
     return figure
 

@@ -9,6 +9,7 @@ from . import machine
 
 #: Modules of `lib` that a training runs through.
 TRAINING = (
+    "schedules",
     "config",
     "data",
     "models",
@@ -16,6 +17,7 @@ TRAINING = (
     "probes",
     "gradient_noise",
     "theory",
+    "steppers",
     "run",
     "training",
 )

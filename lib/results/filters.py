@@ -30,7 +30,7 @@ def table(runs: list[Run]) -> pd.DataFrame:
 
 
 def _of_run(run: Run) -> pd.DataFrame:
-    t = run.filters[run.filters["grad_norm_sq"] > 0]
+    t = run.frozen_filters[run.frozen_filters["grad_norm_sq"] > 0]
     sums = t.groupby(["epoch", "layer"])[["grad_norm_sq", "weight_norm_sq"]].transform("sum")
     steps = np.sqrt(t["grad_norm_sq"] / t["weight_norm_sq"])
     lr = run.config.lr_schedule(t["epoch"].to_numpy(float))
@@ -45,7 +45,7 @@ def _of_run(run: Run) -> pd.DataFrame:
 
 def numbers(runs: list[Run], config: Config) -> Numbers:
     """How many ``filters`` the network has, and what is measured of them (``filters_text``)."""
-    measured = [run for run in runs if len(run.filters)]
+    measured = [run for run in runs if len(run.frozen_filters)]
     return {"filters": count(config), "filters_text": _sentences(measured) if measured else NOT_MEASURED}
 
 

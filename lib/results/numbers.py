@@ -128,19 +128,20 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
     off = off.groupby(late["layer"], observed=True).max()
     deep = analysis.convolutions(by_epoch)
     means = deep.groupby("epoch")[["R", "R_ode", "R_others", "R_end"]].mean()
+    before = min(7, len(means))  # a short run has no more
     out = {
         "equation_difference": off["R_ode"].drop(analysis.CLASSIFIER).max(),
         "equation_difference_classifier": off.loc[analysis.CLASSIFIER, "R_ode"],
         "others_difference": off["R_others"].drop(analysis.CLASSIFIER).max(),
     }
-    for name, row in (("end", means.iloc[-1]), ("late", means.iloc[-7])):
+    for name, row in (("end", means.iloc[-1]), ("late", means.iloc[-before])):
         out |= {
             f"{name}_measured": row["R"],
             f"{name}_equation": row["R_ode"],
             f"{name}_others": row["R_others"],
             f"{name}_closed": row["R_end"],
         }
-    found = rounded(out) | {"late_epoch": int(means.index[-7]), "end_epoch": int(means.index[-1])}
+    found = rounded(out) | {"late_epoch": int(means.index[-before]), "end_epoch": int(means.index[-1])}
     distance = (deep["R"] - deep["R_others"]).abs()[deep["epoch"] > after_epoch]
     if distance.isna().all():  # a single seed has no others
         return found | {"others_epoch": NONE, "others_layer": NONE}

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, filters, ghosts, learning_rates, numbers, precisions, tops
+from . import analysis, costs, filters, ghosts, learning_rates, numbers, precisions, summaries, tops
 from .numbers import Numbers
 
 
@@ -81,7 +81,7 @@ def equilibrium(scale: str) -> Numbers:
     frozen = library.forms(scale, "gradient-noise")["frozen"]
     return (
         numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
-        | numbers.equation_numbers(by_epoch)
+        | numbers.equation_numbers(by_epoch, run.config.epochs / 12)
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
@@ -124,7 +124,7 @@ def momentum(scale: str) -> Numbers:
         | numbers.rotation_numbers("nesterov", forms["nesterov"])
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | numbers.rounded(errors, 2)
-        | numbers.equation_numbers(analysis.ratio_by_epoch(run, others))
+        | numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
         | {"window": analysis.window_text(run.config.epochs), "runs": 1 + len(others)}
@@ -246,5 +246,7 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "momentum": momentum,
     "lars": lars,
     "learning-rates": sweep,
+    "conclusion": summaries.conclusion,
+    "summary": summaries.summary,
     "cost": cost,
 }

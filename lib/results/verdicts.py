@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments, library
+from ..experiments import Chosen
 from ..run import Run
 from . import analysis, claims
 from .claims import CLAIMS, Claim
@@ -16,7 +17,7 @@ from .statistics import Seeds, Window, of_24
 NOT_RECORDED = "not recorded yet"
 
 
-def recorded(scale: str, some: Iterable[Claim] = CLAIMS) -> Seeds:
+def recorded(scale: str | Chosen, some: Iterable[Claim] = CLAIMS) -> Seeds:
     """The runs that some claims may look at, by form and seed; raises what `lib.library.forms` raises."""
     of = {form.partition("/")[0] for claim in some for form in claim.forms}
     return {form: {r.config.seed: r for r in runs} for form, runs in library.every_form(scale, of).items()}
@@ -99,7 +100,7 @@ def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="claim")
 
 
-def of_chapter(chapter: str, scale: str) -> pd.DataFrame:
+def of_chapter(chapter: str, scale: str | Chosen) -> pd.DataFrame:
     """The `table` of a chapter's claims, from the records of a scale."""
     some = claims.of_chapter(chapter)
     return table(judged(some, recorded(scale, some)))
@@ -118,10 +119,10 @@ def side_by_side() -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis(columns="claim")
 
 
-def about(scale: str) -> str:
+def about(scale: str | Chosen) -> str:
     """The width of a scale's network, and whose the bounds are where it is not the full one."""
-    widths = {name: at.base.width for name, at in experiments.SCALES.items()}
-    width, full = widths[scale], max(widths.values())
+    width = experiments.base(scale).width
+    full = max(at.base.width for at in experiments.SCALES.values())
     return f"width {width}" if width == full else f"width {width}; the bounds are those of width {full}"
 
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from .. import data, experiments, models, paths, training
+from .. import data, experiments, models, paths, steppers, training
 from ..config import CLASSIFIER, Config, layers_of, operations
 from ..machinery import machine
 from ..machinery.speeds import Bench, Sweep
@@ -139,13 +139,13 @@ def _trainer(config: Config, dataset: data.Dataset, probes: bool) -> Callable[[]
     model = training.build(config, device)
     generator = torch.Generator(device).manual_seed(0)
     probe = WeightProbe(list(models.probed_weights(model).values()), steps) if probes else _NoProbe()
-    steppers = training.steppers(model, config, np.full(steps, 0.01))
+    moved_by = steppers.of(model, config, np.full(steps, 0.01))
     bar = tqdm(disable=True)
 
     def epoch():
         choices = data.draw(dataset, generator)
         batches = training.batches(dataset, choices, config.batch_size)
-        training.train_epoch(model, steppers, probe, batches, bar, config.precision)
+        training.train_epoch(model, moved_by, probe, batches, bar, config.precision)
         probe.fetch()
 
     return epoch

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 from filelock import BaseFileLock
 
@@ -50,8 +51,8 @@ def run(
         )
     todo = {}
     for one in planned:
-        if library.path(one).exists() and not retrain:
-            _report_recorded(one, report)
+        if (path := library.recorded(one, any_precision=False)) and not retrain:
+            _report_recorded(one, path, report)
         else:
             todo[one.title] = one
             files.check_writable(library.path(one))
@@ -88,8 +89,7 @@ def _checkpoint(one: Planned):
     return checkpoints.path_beside(library.path(one))
 
 
-def _report_recorded(one: Planned, report: Callable[[str], None]) -> None:
-    path = library.path(one)
+def _report_recorded(one: Planned, path: Path, report: Callable[[str], None]) -> None:
     run = library.read(path)  # a damaged record is an error, not a run that is done
     # of a process that was killed between the record and this; a read-only disk refuses to remove even nothing
     if _checkpoint(one).exists():
@@ -118,8 +118,9 @@ class _Claims:
                 self.elsewhere[title] = one
                 continue
             self.held[title] = lock
-            if path.exists() and not self.retrain:
-                _report_recorded(one, self.report)
+            done = library.recorded(one, any_precision=False)
+            if done and not self.retrain:
+                _report_recorded(one, done, self.report)
                 files.give_free(self.held.pop(title))
             else:
                 files.remove_leftovers(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import nbformat
 import papermill
+import yaml
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -24,6 +25,7 @@ from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from .. import experiments, paths
+from ..experiments import Chosen
 from . import status
 
 #: Chapters executed at a time: each is a process, which waits for much of its time.
@@ -38,34 +40,44 @@ class BookError(RuntimeError):
     """The book cannot be built; the message names the chapter or page and says why."""
 
 
-def build(scale: str, parameters: Mapping[str, object] | None = None) -> Path:
+def build(scale: str | Chosen | None = None) -> Path:
     """Executes the chapters and builds the site; the path of its first page.
 
-    At the default scale, with no parameters, chapters are executed in place and the site is ``_build/html``. Otherwise
-    copies are executed, and the site is ``_build/<scale>/html``.
-    Values given as text are read as the type of the parameter's default.
+    By default each chapter shows the largest scale at which its runs are recorded; chapters are executed in place,
+    and the site is ``_build/html``. At a scale, or with settings of one's own, copies are executed, and the site
+    is in a folder of its own, such as ``_build/demo/html``; what differs stands at the top of every page.
 
     Raises
     ------
     ValueError
-        If the scale or a parameter is not known, or a parameter's value is not of its type.
+        If the scale is not known.
     BookError
         If a chapter fails, or the site has a warning; an earlier site is then as it was.
     """
-    experiments.base(scale)
-    chosen = {"scale": scale} | check_parameters(parameters or {})
-    if scale == experiments.DEFAULT_SCALE and not parameters:
-        # the chapters' own defaults: papermill would leave a cell behind for what it is given
-        source, output, chosen = paths.ROOT, paths.BUILD, {}
-    else:
-        source, output = copy_sources(paths.BUILD / scale / "source"), paths.BUILD / scale
+    source, output, given = paths.ROOT, paths.BUILD, {}
+    if scale is not None:
+        chosen = experiments.chosen(scale)
+        given = {"scale": chosen.scale} | dict(chosen.changes)
+        output = paths.BUILD / re.sub(r"[^\w.=+-]+", "-", "-".join([chosen.scale, *chosen.assignments]))
+        source = copy_sources(output / "source")
+        if chosen.changes:
+            announce(
+                source / "_config.yml", f"Settings of your own, at scale {chosen.scale}: {chosen.differences}"
+            )
     chapters = notebooks(source)
     # the last, on the status of the book, shows how long the others took
     for some in (chapters[:-1], chapters[-1:]):
-        for chapter, seconds in _executed(some, chosen):
-            if not parameters:
-                status.record_chapter(scale, chapter.stem, seconds)
+        for chapter, seconds in _executed(some, given):
+            status.record_chapter(chapter.parent, chapter.stem, seconds)
     return build_site(source, output)
+
+
+def announce(config: Path, line: str) -> None:
+    """Puts a line at the top of every page, by the site's configuration."""
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    options = settings.setdefault("sphinx", {}).setdefault("config", {}).setdefault("html_theme_options", {})
+    options["announcement"] = line
+    config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
 
 def _executed(chapters: list[Path], parameters: Mapping[str, object]) -> Iterator[tuple[Path, float]]:
@@ -113,37 +125,6 @@ def declared(chapter: Path) -> dict[str, object]:
         }
     except (SyntaxError, ValueError) as error:
         raise BookError(f"chapter {chapter.stem}: its parameters cannot be read: {error}") from error
-
-
-def check_parameters(parameters: Mapping[str, object]) -> dict[str, object]:
-    """The parameters, each of the type of its default.
-
-    Raises ValueError when no chapter declares one, or a value is of another type.
-    """
-    known = {
-        name: default for chapter in notebooks(paths.ROOT) for name, default in declared(chapter).items()
-    }
-    known.pop("scale", None)  # of the whole book, and given to `build` by itself
-    for name in parameters:
-        if name not in known:
-            options = ", ".join(sorted(known)) or "none, as no chapter declares any"
-            raise ValueError(f"parameter {name!r} is not known; it must be one of {options}")
-    return {name: _typed(name, value, known[name]) for name, value in parameters.items()}
-
-
-def _typed(name: str, value: object, default: object) -> object:
-    kind = type(default)
-    try:
-        # the command line gives text; bool("False") is true, so text is read as Python reads it
-        value = ast.literal_eval(value) if isinstance(value, str) and kind is not str else value
-        value = float(value) if kind is float and type(value) is int else value
-        if type(value) is kind:
-            return value
-    except (SyntaxError, ValueError):
-        pass
-    raise ValueError(
-        f"parameter {name}={value!r} must be of type {kind.__name__}, as its default {default!r}"
-    )
 
 
 def copy_sources(target: Path) -> Path:

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments, library, paths
+from ..experiments import Chosen
 from ..machinery import files, machine, sources
 from ..results import analysis, prose
 from ..run import Run
 
 NONE = "–"
+CHAPTERS_FILE = "chapters.json"
 
 
 def table() -> pd.DataFrame:
@@ -87,7 +89,7 @@ def seeds(forms: dict[str, list[Run]]) -> str:
     return f"{span} seed{'s' if max(counts) > 1 else ''}"
 
 
-def numbers(scale: str) -> prose.Numbers:
+def numbers(scale: str | Chosen) -> prose.Numbers:
     """What the page on trust says of a scale: runs, seeds, time, what they ran on, and how they scatter.
 
     ``R_range`` is the greatest range of R of a convolution over seeds, of the three forms of SGD.
@@ -116,29 +118,25 @@ def numbers(scale: str) -> prose.Numbers:
     }
 
 
-def record_chapter(scale: str, chapter: str, seconds: float) -> None:
-    """Keeps when, where and with what a chapter was executed, and in how many seconds."""
-    path = _chapters_file(scale)
+def record_chapter(folder: Path, chapter: str, seconds: float) -> None:
+    """Keeps, in its folder, when, where and with what a chapter was executed, and in how many seconds."""
+    path = folder / CHAPTERS_FILE
     made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     made[chapter] = {"seconds": round(seconds, 1)} | machine.describe()
     with files.whole(path) as file:
         file.write((json.dumps(made, indent=1) + "\n").encode())
 
 
-def chapters(scale: str) -> pd.DataFrame:
+def chapters() -> pd.DataFrame:
     """When, where and with what each chapter was executed last, and in how many seconds.
 
-    Raises OSError when no chapter was.
+    Those of the folder that this is executed in, or else those of the book. Raises OSError when no chapter was.
     """
-    made = json.loads(_chapters_file(scale).read_text(encoding="utf-8"))
+    beside = Path(CHAPTERS_FILE)
+    path = beside if beside.exists() else paths.BOOK / CHAPTERS_FILE
+    made = json.loads(path.read_text(encoding="utf-8"))
     columns = ["seconds", "date", "processor", "cores", "python", "torch"]
     return pd.DataFrame.from_dict(made, orient="index")[columns].rename_axis(columns="chapter")
-
-
-def _chapters_file(scale: str) -> Path:
-    # what is executed in place comes with the book
-    folder = paths.BOOK if scale == experiments.DEFAULT_SCALE else paths.BUILD / scale
-    return folder / "chapters.json"
 
 
 def findings(scale: str) -> str:

@@ -1,0 +1,35 @@
+"""One figure in grey behind another of the same kind: the recorded run behind one of the reader's own."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .style import styled
+
+GREY = {"color": "0.75", "zorder": 0.5, "label": "_recorded"}
+
+
+@styled
+def behind(figure: Figure, recorded: Figure) -> Figure:
+    """The first figure, with the lines and points of the second in grey behind its own, panel by panel.
+
+    Panels are told by their titles; limits grow until both fit. Lines that span the axes stay with their figure.
+    """
+    panels = {axes.get_title(): axes for axes in recorded.axes if axes.get_visible()}
+    for axes in figure.axes:
+        if (other := panels.get(axes.get_title())) is None:
+            continue
+        limits = [(*own(), *theirs()) for own, theirs in zip(_limits(axes), _limits(other), strict=True)]
+        for line in other.lines:
+            if line.get_transform().contains_branch_seperately(other.transData) == (True, True):
+                looks = {"linestyle": line.get_linestyle(), "marker": line.get_marker()}
+                axes.plot(*line.get_data(), markersize=line.get_markersize(), linewidth=2, **looks, **GREY)
+        for points in other.collections:
+            if len(at := np.asarray(points.get_offsets())) > 1:
+                axes.plot(*at.T, ".", markersize=2, rasterized=True, **GREY)
+        for put, both in zip((axes.set_xlim, axes.set_ylim), limits, strict=True):
+            put(min(both), max(both))
+    return figure
+
+
+def _limits(axes):
+    return axes.get_xlim, axes.get_ylim

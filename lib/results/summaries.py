@@ -1,0 +1,100 @@
+"""The numbers on the pages that close the book: the summary, and the conclusion."""
+
+from collections import Counter
+
+import numpy as np
+
+from .. import library, theory
+from ..config import Config
+from ..run import Run
+from . import analysis, learning_rates, numbers, rule, verdicts
+from .claims import CLAIMS, OURS, POST
+from .numbers import Numbers
+
+#: What stands for a verdict in a sentence that counts them.
+COUNTED = {"holds": "hold", "inside": "lie inside their bounds", "fails": "fail", "outside": "lie outside"}
+UNDECIDED = "are not resolved"
+
+
+def summary(scale: str) -> Numbers:
+    """What the page of formulas says of this book's own runs, and of two recipes of others."""
+    sgd, whole, quarter, lars = (
+        library.runs(scale, name)
+        for name in ("dynamics/sgd", "dynamics/heavy-ball", "batch-size", "lars/lars")
+    )
+    base, accuracy = whole[0], numbers.paired(sgd, whole)
+    beside = numbers.beside_numbers(base, lars[0])
+    quotient = numbers.quotient_numbers(whole, quarter)
+    sweep = [learning_rates.relaxations(run.config) for run in library.runs(scale, "sweep")]
+    recipes = {
+        "imagenet": theory.relaxation_steps(lr=0.1, weight_decay=1e-4, momentum=0.9),
+        # of |w|², not of its square as with the others
+        "adamw": 2 * theory.relaxation_steps(lr=3e-4, weight_decay=0.1),
+    }
+    return (
+        numbers.relaxation_numbers(base)
+        | numbers.rotation_numbers("heavy-ball", whole)
+        | {name: beside[name] for name in ("turn_low", "turn_high")}
+        | {f"quotient_{end}": quotient[f"quotient_{end}"] for end in ("low", "high")}
+        | numbers.difference("accuracy_difference", accuracy)
+        | numbers.difference("lars_difference", numbers.paired(lars, whole))
+        | {"verdict": rule.decide(accuracy.to_frame("difference"), rule.around(0, 0.3)).verdict}
+        | settling(sgd[0])
+        | numbers.rounded({"sweep_low": min(sweep)}, 2)
+        | {name: f"{float(f'{steps:.2g}'):,.0f}" for name, steps in recipes.items()}
+    )
+
+
+def conclusion(scale: str) -> Numbers:
+    """How many claims hold, and the numbers that carry the argument."""
+    forms = library.forms(scale, "dynamics")
+    tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
+    whole, lars = forms["heavy-ball"], library.runs(scale, "lars/lars")
+    judged = verdicts.judged(CLAIMS, verdicts.recorded(scale))
+    return (
+        numbers.form_numbers(tables, 0.10)
+        | numbers.rotation_numbers("heavy-ball", whole)
+        | {"furthest": str((tables["heavy-ball"].drop(index=analysis.CLASSIFIER)["R"] - 1).abs().idxmax())}
+        | numbers.difference("lars_difference", numbers.paired(lars, whole))
+        | {f"of_{origin}": counted(judged, origin) for origin in (POST, OURS)}
+    )
+
+
+def counted(judged: list, origin: str) -> str:
+    """How many claims of an origin hold and how many do not, in words: ``5 hold, 4 fail, 3 are not resolved``."""
+    found = [verdict for claim, verdict in judged if claim.origin == origin]
+    kinds = Counter(COUNTED.get(verdict.verdict, UNDECIDED) if verdict else UNDECIDED for verdict in found)
+    order = [kind for kind in (*COUNTED.values(), UNDECIDED) if kinds[kind]]
+    return f"of {len(found)}, " + ", ".join(f"{kinds[kind]} {kind}" for kind in order)
+
+
+def settling(run: Run) -> Numbers:
+    """How a run gets to its equilibrium and how it leaves it.
+
+    ``warm_up`` is how many relaxation times the warm-up has, ``warm_up_left`` what they leave of a deviation
+    of |w|⁴, in %; ``R_…`` are means over the convolutions, in the first epoch, in that after the warm-up and in
+    the last, and ``R_closed`` is what the schedule alone gives for the last; ``lag_epochs`` is τ*, the scale of
+    time of the end, in epochs.
+    """
+    c, steps = run.config, run.steps_per_epoch
+    table = analysis.convolutions(analysis.ratio_by_epoch(run))
+    R = table.groupby("epoch")[["R", "R_end"]].mean()
+    times = relaxations_of_warm_up(c, steps)
+    fall = (c.epochs - c.peak_epoch) * steps
+    lag = np.sqrt(fall * (1 - c.momentum) / (2 * c.weight_decay * c.lr))
+    found = {
+        "warm_up": times,
+        "warm_up_left": 100 * np.exp(-times),
+        "R_first": R["R"].iloc[0],
+        "R_warm": R["R"].iloc[int(c.peak_epoch)],
+        "R_last": R["R"].iloc[-1],
+        "R_closed": R["R_end"].iloc[-1],
+        "lag_epochs": lag / steps,
+    }
+    return numbers.rounded(found, 2) | {"warm_up_epochs": float(c.peak_epoch), "epochs": c.epochs}
+
+
+def relaxations_of_warm_up(config: Config, steps_per_epoch: int) -> float:
+    """∫4λ̃α over a warm-up in which λ rises linearly: half of what it is at the peak, all along."""
+    peak = theory.relaxation_steps(lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
+    return float(config.peak_epoch * steps_per_epoch / 2 / peak)
