@@ -18,7 +18,7 @@ book: setup
 
 # the chapters as they are, in one file; needs Chromium
 pdf: setup
-	.venv/bin/python -m lib.site.pdf
+	.venv/bin/python -m lib pdf
 
 # two workers of one thread each use two cores better than one of two
 PYTEST := .venv/bin/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder

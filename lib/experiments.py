@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 
 from .config import PRECISIONS, Config
+from .questions import QUESTIONS
 
 #: Where averages over seeds are compared by eye, three seeds do; the steps of more are not kept.
 FEW_SEEDS = 3
@@ -275,6 +276,15 @@ def _at_rate(name: str, config: Config, factor: float, seeds: int) -> Form:
     return Form(f"{name}-lr{lr:g}", replace(config, lr=lr), seeds, every=0, may_diverge=True)
 
 
+def _open(question: str) -> Callable[[Scale], list[Form]]:
+    """One of the post's open questions as an experiment."""
+
+    def experiment(scale: Scale) -> list[Form]:
+        return [Form(*form) for form in QUESTIONS[question](scale.base, scale.short_base, scale.few_seeds)]
+
+    return experiment
+
+
 #: In the order of importance, which is that of `run`.
 EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
     "dynamics": dynamics,
@@ -284,6 +294,7 @@ EXPERIMENTS: dict[str, Callable[[Scale], list[Form]]] = {
     "precision": precision,
     "sweep": sweep,
     "tuning": tuning,
+    **{question: _open(question) for question in QUESTIONS},
 }
 
 _ALL_CLAIMS = ("dynamics", "lars", "batch-size", "gradient-noise", "sweep", "tuning")
@@ -301,6 +312,14 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "claims": _ALL_CLAIMS,
     "status": _ALL_CLAIMS,
 }
+
+
+def why_empty(chapter: str, scale: str | Chosen) -> str | None:
+    """Why a chapter has nothing to show: the experiment that it is named after has no run. None where it has."""
+    if chapter not in EXPERIMENTS or planned(scale, [chapter]):
+        return None
+    reason = "without weight decay its rate √(2λα(1−ρ)) is 0, and it would stand still"
+    return f"{chapter} has no run at scale {chosen(scale)}: {reason}"
 
 
 def planned(
@@ -342,13 +361,13 @@ def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
     except ValueError as error:
         if not own:
             raise
-        raise ValueError(f"{experiment} has no run at {scale}: {error}") from error
+        raise ValueError(f"{experiment} has no run at scale {scale}: {error}") from error
     return [
         Planned(
             scale.scale, experiment, f.name, replace(f.config, seed=seed),
             f.every if seed < FEW_SEEDS else 0, f.may_diverge or own, own,
         )
-        for seed in range(at.seeds)
+        for seed in range(max((form.seeds for form in forms), default=0))
         for f in forms
         if seed < f.seeds
     ]  # fmt: skip

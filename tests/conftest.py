@@ -27,6 +27,7 @@ SLOW = (
     "test_regression",
     "test_robustness",
     "test_runner",
+    "test_settings",
     "test_site",
     "test_training",
     "test_everywhere",

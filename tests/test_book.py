@@ -52,37 +52,12 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("scale", "parameters", "message"),
-    [
-        ("tiny", {}, "scale='tiny' is not known; it must be one of demo, small, paper"),
-        ("demo", {"rate": "1"}, "parameter 'rate' is not known; it must be one of lr"),
-        ("demo", {"lr": "fast"}, "parameter lr='fast' must be of type float"),
-    ],
-)
-def test_what_the_book_does_not_know_is_named_before_anything_is_done(root, scale, parameters, message):
+def test_an_unknown_scale_is_named_before_anything_is_done(root):
     before = contents(root)
-    with pytest.raises(ValueError, match=message):
-        book.build(scale, parameters=parameters)
+    with pytest.raises(ValueError, match="scale='tiny' is not known; it must be one of demo, small, paper"):
+        book.build("tiny")
     assert contents(root) == before
     assert not paths.BUILD.exists()
-
-
-@pytest.mark.parametrize(
-    ("default", "given", "value"),
-    [
-        ("0.5", "5e-4", 5e-4),
-        ("0.5", "1", 1.0),
-        ("3", 4, 4),
-        ("True", "False", False),
-        ("'sgd'", "1", "1"),
-        ("(0, 1)", "(2,)", (2,)),
-    ],
-)
-def test_text_becomes_a_value_of_the_type_of_the_default(root, default, given, value):
-    write_chapter(root / "book" / "chapter.ipynb", parameters=f"x = {default}\n")
-    checked = book.check_parameters({"x": given})["x"]
-    assert (checked, type(checked)) == (value, type(value))
 
 
 def test_a_chapter_executed_twice_is_the_same_file(tmp_path):
@@ -119,27 +94,37 @@ def test_a_failing_chapter_is_named_and_left_as_it_was(root, source, message):
     write_chapter(root / "book" / "chapter.ipynb", "print('fine')", source)
     before = contents(root)
     with pytest.raises(book.BookError, match=message):
-        book.build(experiments.DEFAULT_SCALE)
+        book.build()
     assert contents(root) == before
     assert not list(root.rglob("*.html"))
 
 
-def test_parameters_reach_the_site_and_leave_the_tree_alone(root):
+def test_settings_reach_the_site_and_leave_the_tree_alone(root):
     before = contents(root)
-    site = book.build("demo", parameters={"lr": "0.25"})
+    chosen = experiments.chosen("demo", lr="0.25", architecture="Extra:L1+L2")
+    site = book.build(chosen)
     assert contents(root) == before
-    assert site == root / "_build" / "demo" / "html" / "index.html"
-    assert site.exists()
-    page = (site.parent / "book" / "chapter.html").read_text()
-    assert "at demo with 0.25" in page
-    assert "# Parameters" not in page  # papermill's own cell
+    assert site == root / "_build" / "demo-lr=0.25-architecture=Extra-L1+L2" / "html" / "index.html"
+    line = "Settings of your own, at scale demo: lr=0.25, architecture=Extra:L1+L2"
+    pages = {name: (site.parent / "book" / name).read_text() for name in ("index.html", "chapter.html")}
+    assert all(line in page for page in pages.values())
+    assert "at demo with 0.25" in pages["chapter.html"]
+    assert "# Parameters" not in pages["chapter.html"]  # papermill's own cell
     assert {p.name for p in paths.BUILD.glob("*/*")} == {"html", "source"}
+
+
+def test_a_chapter_without_runs_says_why(root):
+    write_chapter(root / "book" / "lars.ipynb", "raise ValueError")
+    (root / "_toc.yml").write_text(TOC + "- file: book/lars\n")
+    site = book.build(experiments.chosen("demo", weight_decay=0))
+    page = (site.parent / "book" / "lars.html").read_text()
+    assert "lars has no run at scale demo with weight_decay=0.0: without weight decay its rate" in page
 
 
 def test_it_is_kept_how_long_each_chapter_took(root):
     write_chapter(root / "book" / "chapter.ipynb", "import time; time.sleep(0.3)")
     start = time.monotonic()
-    book.build(experiments.DEFAULT_SCALE)
+    book.build()
     kept = json.loads((root / "book" / "chapters.json").read_text())
     assert list(kept) == ["chapter"] and 0.3 < kept["chapter"]["seconds"] < time.monotonic() - start
     book.build("demo")
@@ -174,9 +159,9 @@ def test_pages_are_in_four_groups_and_the_status_is_executed_last():
     assert book.notebooks(paths.ROOT)[-1].stem == "status"  # it shows how long the others took
 
 
-def test_committed_chapters_are_of_the_default_scale_as_papermill_found_them():
+def test_committed_chapters_are_as_papermill_found_them():
     for chapter in book.notebooks(paths.ROOT):
         # the live chapter trains on digits at every scale
-        assert book.declared(chapter).get("scale") in (None, experiments.DEFAULT_SCALE), chapter
+        assert chapter.stem in ("live", "own-network", "cost") or book.declared(chapter)["scale"] is None
         tags = [tag for cell in nbformat.read(chapter, 4).cells for tag in cell.metadata.get("tags", ())]
         assert "injected-parameters" not in tags, chapter

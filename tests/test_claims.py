@@ -10,6 +10,7 @@ from scipy.special import erfcx
 
 from lib.config import CLASSIFIER, Config, layers_of
 from lib.results import claims, rule, verdicts
+from lib.results.open_claims import OPEN_CLAIMS
 from lib.results.rule import Bound, around, decide
 
 ALPHA, RHO, EPOCHS, STEPS = 5e-4, 0.9, 24, 5  # steps in an epoch, at .1, .3, …
@@ -269,7 +270,8 @@ def just(name):
 
 def test_the_sheet_has_every_claim():
     assert list(BY_NAME) == [c.name for c in claims.CLAIMS]  # no name twice
-    assert set(BY_NAME) == set(SHEET) == set(AT)
+    open_questions = {claim.name for claim in OPEN_CLAIMS}  # whose sheet is in test_open_questions
+    assert set(BY_NAME) - open_questions == set(SHEET) == set(AT)
     assert {claim.origin for claim in claims.CLAIMS} == {claims.POST, claims.OURS}
 
 

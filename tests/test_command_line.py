@@ -17,11 +17,21 @@ SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
 OPTIONS = {
     "": ["train", "run", "list", "verify", "reproduce", "book"],
     "train": [*SETTINGS, "--out"],
-    "run": ["EXPERIMENT", "--scale", "--retrain", "--jobs", "--scheduler", "--precision", "--import"],
-    "list": ["--scale"],
+    "run": [
+        "EXPERIMENT",
+        "--scale",
+        "--set",
+        "--retrain",
+        "--jobs",
+        "--scheduler",
+        "--precision",
+        "--import",
+    ],
+    "list": ["--scale", "--set"],
+    "figure": ["NAME", "--scale", "--set", "--run", "--beside", "--out"],
     "verify": ["--scale"],
     "reproduce": ["RUN", "--scale"],
-    "book": ["--scale", "--retrain", "-p"],
+    "book": ["--scale", "--set", "--retrain"],
 }
 
 
@@ -118,6 +128,14 @@ def test_nothing_given_shows_the_help(call):
         ),
         (["list", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
         (["book", "--scale", "huge"], "scale='huge' is not known; it must be one of demo, small, paper"),
+        (["run", "--set", "lr"], "--set lr: give NAME=VALUE, as in --set weight_decay=0.002"),
+        (["run", "--set", "lr=1", "--set", "lr=2"], "--set lr is given more than once"),
+        (["run", "--set", "rate=1"], "setting 'rate' is not known; it must be one of lr, weight_decay"),
+        (["book", "--set", "momentum=1"], "momentum=1.0 is not allowed; it must be at least 0 and below 1"),
+        (["figure", "step", "--beside"], "give --set or --run as well"),
+        (["figure", "stp", "--set", "lr=1"], "figure='stp' is not known; it must be one of"),
+        (["figure", "step", "--run", "no-such"], "'no-such' does not exist"),
+        (["figure", "step", "--set", "lr=1", "--run", __file__], "give one of them"),
         (["frobnicate"], "frobnicate"),
     ],
 )

@@ -43,7 +43,8 @@ def test_scales_differ_in_size_only():
 def test_runs_have_names_and_keys_of_their_own(experiment, scale):
     runs = experiments.planned(scale, [experiment])
     assert len({one.config.key for one in runs}) == len({one.name for one in runs}) == len(runs)
-    assert runs or (experiment, scale) == ("precision", "demo")  # where bf16 may be emulated
+    # where bf16 may be emulated, and nobody has half an hour
+    assert runs or (scale == "demo" and experiment in ("precision", "start", "adam", "layers", "decay"))
     assert {(one.scale, one.experiment) for one in runs} <= {(scale, experiment)}
     # a name is part of a file name, and the key follows its last hyphen
     assert all(set(one.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.+") for one in runs)
@@ -134,7 +135,10 @@ def test_a_precision_of_ones_own_is_that_of_every_run():
 
 def test_steps_are_kept_where_something_is_taken_from_them():
     kept = {(one.experiment, one.config.seed): one.every for one in experiments.planned("paper")}
-    assert {e for (e, seed), every in kept.items() if every == 1} == {"dynamics", "lars", "precision"}
+    assert {e for (e, seed), every in kept.items() if every == 1} == {
+        *("dynamics", "lars", "precision"),
+        *experiments.QUESTIONS,
+    }
     assert {(e, seed) for (e, seed), every in kept.items() if every == 4} == {
         ("batch-size", s) for s in range(3)
     }

@@ -1,12 +1,19 @@
-"""The book as a PDF: equations and figures are in it, and a missing browser is named."""
+"""The book as a PDF: equations and figures are in it, its contents are right, and a missing browser is named.
 
+``$PDF`` names one of the whole book; without it, it is that of `make pdf`.
+"""
+
+import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from pypdf import PdfReader
 
 from lib import paths
+from lib.figures import interactive
 from lib.site import book, pdf
 
 INDEX = """# Toy
@@ -15,7 +22,19 @@ INDEX = """# Toy
 A picture.
 ```
 """
-CHAPTER = "# A chapter\n\n$$\\lambda\\frac{|g|}{|w|} = \\sqrt{2\\lambda\\alpha}$$\n"
+CHAPTER = """# A chapter
+
+$$\\lambda\\frac{|g|}{|w|} = \\sqrt{2\\lambda\\alpha}$$
+
+See [the package](api.md).
+
+## Another one
+
+A section that is called as the next chapter is.
+"""
+MOVING = f"# Another one\n\n{interactive.spirals().data}\n"
+#: The PDF of the whole book, where one was made.
+BOOK = Path(os.environ.get("PDF", paths.BUILD / "pdf" / pdf.NAME))
 
 
 @pytest.fixture
@@ -28,9 +47,11 @@ def toy(tmp_path, monkeypatch):
     for part in ("_ext", "_static"):
         shutil.copytree(source / "book" / part, tmp_path / "book" / part)
     shutil.copy(source / "book" / "references.bib", tmp_path / "book")
-    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n")
-    (tmp_path / "book" / "index.md").write_text(INDEX)
-    (tmp_path / "book" / "chapter.md").write_text(CHAPTER)
+    pages = {"index": INDEX, "chapter": CHAPTER, "moving": MOVING, "api": "# The package\n\nIs looked up.\n"}
+    chapters = "".join(f"- file: book/{name}\n" for name in pages if name != "index")
+    (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{chapters}")
+    for name, text in pages.items():
+        (tmp_path / "book" / f"{name}.md").write_text(text)
     figure = Figure()
     figure.add_subplot().plot([0, 1])
     figure.savefig(tmp_path / "book" / "picture.png")
@@ -48,7 +69,27 @@ def test_equations_and_figures_of_every_page_are_printed(toy):
     assert content.startswith(b"%PDF-")
     assert b"MathJax_Math-Italic" in content  # the font of λ: without MathJax, TeX's source would stand there
     assert b"/Subtype /Image" in content
+    assert pdf.outline(printed) == [
+        (1, "Toy", 1), (2, "Contents", 1), (2, "A chapter", 3), (3, "Another one", 3), (2, "Another one", 4)
+    ]
+    first, *_, last = pages = [page.extract_text() for page in PdfReader(printed).pages]
+    assert re.findall(r"(A chapter|Another one)\s*(\d+)", first) == [("A chapter", "3"), ("Another one", "4")]
+    assert [page.split()[-1] for page in pages] == ["1", "2", "3", "4"]
+    assert "looked up" not in "".join(pages) and "See the package." in pages[2]
+    # the figure as it ends, without what one could press
+    assert "angle of each step" in last and "needs JavaScript" not in last and "Play" not in last
     assert not list(printed.parent.glob("printing-*")) and not list(printed.parent.glob("building-*"))
+
+
+@pytest.mark.skipif(not BOOK.exists(), reason=f"needs the book as a PDF, and {BOOK} is not there: `make pdf`")
+def test_the_whole_book_is_short_and_each_chapter_is_found():
+    headings = [(title, page) for level, title, page in pdf.outline(BOOK) if level == 2]
+    pages = [page.extract_text() for page in PdfReader(BOOK).pages]
+    assert len(pages) < 60
+    listed = re.findall(r"(?m)^\W*(.+?)\W*(\d+)$", pages[0].partition("Contents")[2])
+    chapters = [(title, int(number)) for title, number in listed if (title, int(number)) in headings]
+    assert len(chapters) == len(listed) - 1 == len(set(chapters)) >= 16  # the last is the number of the page itself
+    assert not any("needs JavaScript" in page for page in pages)
 
 
 def test_without_a_browser_nothing_is_built_and_what_to_do_is_said(toy, monkeypatch):

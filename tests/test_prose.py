@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from conftest import LAYERS, synthetic_run
 
 from lib import experiments, paths
 from lib.config import Config
-from lib.results import analysis, numbers, prose, rule
+from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -85,7 +86,6 @@ def test_norm_numbers_are_the_extremes_of_the_convolutions():
             "cosine_convolutions": "2.0 × 10⁻⁴",
             "cosine_classifier": 0.5,
             "layers": 2,
-            "peaks_early": 1,
             "peak_first": 3.1,
             "peak_last": 12.3,
         }
@@ -205,10 +205,32 @@ SAID = [
     ("momentum", "The circles now sit above the line", lambda n: n["heavy-ball_low"] > 1),
     ("momentum", "With it, the\nlargest error", lambda n: n["overlap_error"] < n["plain_error"] / 4),
     ("lars", "LARS\nturns less", lambda n: n["turn_high"] < 1),
+    (
+        "batch-size",
+        "Correlation explains a quotient",
+        lambda n: n["kappa_worst"] == "prep" and n["quotient_high_rest"] < n["quotient_high"],
+    ),
+    (
+        "equilibrium",
+        "relaxation time later",
+        lambda n: n["peak_epoch"] + n["relaxation_epochs"] < n["window_end"],
+    ),
+    (
+        "conclusion",
+        "**Close to uncorrelated is not close enough.**",
+        lambda n: n["heavy-ball_high"] > 1.05 > n["heavy-ball_corrected_high"],
+    ),
+    (
+        "conclusion",
+        "The angle does not",
+        lambda n: n["heavy-ball_turn_high"] - 1 < (n["heavy-ball_high"] - 1) / 4,
+    ),
+    ("summary", "They stay long, and steps become shorter", lambda n: n["R_last"] < 0.6),
+    ("summary", "as the overlap changes too", lambda n: n["quotient_high"] > 2),
     ("lars", "They fall short where", lambda n: n["growth_high"] < n["growth_expected"]),
     (
         "lars",
-        "This is the setting in which both should do the same",
+        "Here the argument lets one expect the same of both",
         lambda n: abs(n["accuracy"] - n["sgd_accuracy"]) < 1,
     ),
     ("learning-rates", "so a bound of 0.85 asks", lambda n: n["networks"] < 6),
@@ -232,3 +254,72 @@ def glued(chapter):
 def test_an_unknown_chapter_is_named():
     with pytest.raises(ValueError, match="chapter='x' is not known; it must be one of index, "):
         prose.of_chapter("x", "demo")
+
+
+def test_phrases_know_how_many_seeds_there_are():
+    runs = [synthetic_run(replace(POST, seed=seed)) for seed in range(2)]
+    runs = [
+        replace(r, epochs=r.epochs.assign(test_accuracy=a)) for r, a in zip(runs, (0.9, 0.8), strict=True)
+    ]
+    assert phrases.accuracy(runs[:1]) == "90.0 %, of one seed"
+    assert phrases.accuracy(runs) == "85.0 %, the mean of 2 seeds (from 80.0 to 90.0 %)"
+    assert (
+        phrases.difference(pd.Series([-1.0]))
+        == "−1.00 percentage points, of one seed: too few for an interval"
+    )
+    three = pd.Series([-1.0, -1.0, -2.0])
+    assert phrases.difference(three) == "−1.33 ± 0.97 percentage points, mean and 90 % interval of 3 seeds"
+
+
+def test_what_other_seeds_predict_is_said_only_where_there_are_others():
+    alone = {"others_layer": numbers.NONE, "others_epoch": numbers.NONE} | dict.fromkeys(
+        ("others_difference", "late_others", "end_others"), float("nan")
+    )
+    said = phrases.of_others(alone)
+    assert "no others" in said["others_said"] and said["late_others"] == said["end_others"] == numbers.NONE
+    found = alone | {"others_layer": "prep", "others_epoch": 4, "others_difference": 0.2149}
+    said = phrases.of_others(found | {"late_others": 0.8, "end_others": 0.333})
+    assert said["others_said"].endswith(
+        "within 0.21 in the worst layer and epoch after the second, prep in epoch 4."
+    )
+    assert (said["late_others"], said["end_others"]) == ("0.80", "0.33")
+
+
+def test_peaks_are_counted_in_each_seed():
+    def peaking(seed, epoch):
+        run = synthetic_run(replace(POST, seed=seed))
+        at = (run.steps["epoch"] - epoch).abs() < 0.1
+        return replace(run, steps=run.steps.assign(weight_norm_sq=np.where(at, 9.0, 1.0)))
+
+    assert phrases.peaks([peaking(0, 4.1)]) == "2"  # both convolutions, and not the classifier
+    assert phrases.peaks([peaking(0, 4.1), peaking(1, 12.3)]) == "0 to 2, depending on the seed,"
+
+
+def test_claims_are_counted_by_verdict():
+    def judged(origin, verdict):
+        return SimpleNamespace(origin=origin), verdict and SimpleNamespace(verdict=verdict)
+
+    some = [judged("post", v) for v in ("holds", "fails", "holds", "not resolved", None)]
+    some.append(judged("ours", "inside"))
+    assert summaries.counted(some, "post") == "of 5, 2 hold, 1 fail, 2 are not resolved"
+    assert summaries.counted(some, "ours") == "of 1, 1 lie inside their bounds"
+
+
+def test_the_warm_up_has_half_the_relaxations_of_its_peak():
+    steps = 98
+    epochs = (np.arange(5 * steps) + 0.5) / steps
+    lr = POST.lr_schedule(epochs)
+    exact = np.sum(4 * lr / 0.1 * 5e-4)
+    assert summaries.relaxations_of_warm_up(POST, steps) == pytest.approx(exact)
+
+
+def test_widths_are_compared_layer_by_layer():
+    layers = ["prep", "layer1", "layer2"]
+    narrow = pd.DataFrame({"R": [1.5, 1.2, 0.9], "κ": [-0.3, -0.1, 0.1]}, layers).assign(rotation=1.02)
+    wide = pd.DataFrame({"R": [1.3, 1.1, 0.8], "κ": [-0.2, 0.05, 0.2]}, layers).assign(rotation=0.98)
+    narrow["R corrected"], wide["R corrected"] = 1.01, 0.97
+    said = widths._compared("heavy-ball", narrow, wide)
+    assert "nearer to 1 at the larger width in 2 of 3 layers" in said and "nearer to 0 in 2." in said
+    assert "1.01 to 1.01 at the smaller width and from 0.97 to 0.97 at the larger" in said
+    assert "how much successive gradients oppose" in widths._why([(narrow, wide)])
+    assert "does not explain" in widths._why([(narrow, wide), (wide, narrow)])

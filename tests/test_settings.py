@@ -1,23 +1,32 @@
 """Settings of one's own: every chapter and figure at any of them, with runs that nobody trained."""
 
 import json
+import subprocess
+import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import recordable_run
 
+from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, training
-
-STORY = ("setup", "dynamics", "equilibrium", "batch-size", "momentum", "lars", "learning-rates")
+from lib.figures import gallery
+from lib.running import own
 
 
 def made_up(config, **_):
     """A run of that config whose numbers nobody trained: accuracies have a top, and gradients scatter little."""
     run = recordable_run(config)
     best = 0.8 + 0.1 * (config.architecture == "backbone") - 0.01 * abs(np.log2(config.lr / 0.4))
-    return replace(run, epochs=run.epochs.assign(test_accuracy=best + 1e-3 * config.seed))
+    return replace(
+        run,
+        epochs=run.epochs.assign(test_accuracy=best + 1e-3 * config.seed),
+        steps=run.steps.assign(grad_dot_average=run.steps["grad_dot_average"] / 100),
+    )
 
 
 @pytest.fixture
@@ -49,3 +58,302 @@ def execute(chapter, **parameters):
             if "parameters" in cell["metadata"].get("tags", ()):
                 names |= parameters
     return names
+
+
+# which runs
+
+
+def test_a_setting_reaches_every_run_with_its_relations_kept():
+    chosen = experiments.chosen("demo", lr="0.8", weight_decay=0.002, momentum=0.5, batch_size=32, epochs=48)
+    runs = {f"{one.experiment}/{one.form}": one.config for one in experiments.planned(chosen)}
+    assert {c.weight_decay for c in runs.values()} == {0.002}
+    sgd, heavy, nesterov = (runs[f"dynamics/{form}"] for form in ("sgd", "heavy-ball", "nesterov"))
+    assert (sgd.lr, sgd.momentum) == (1.6, 0.0) and (heavy.lr, heavy.momentum) == (0.8, 0.5)
+    assert nesterov == replace(heavy, nesterov=True) and heavy.peak_epoch == 10
+    quarter = runs["batch-size/quarter-batch"]
+    assert (quarter.batch_size, quarter.lr) == (8, 0.2)
+    assert runs["gradient-noise/frozen"].noise_every == 16
+    swept = {c.lr / 0.8 for name, c in runs.items() if name.startswith("sweep/backbone")}
+    assert swept == set(experiments.LR_FACTORS) and {c.epochs for c in runs.values()} == {48, 10}
+
+
+def test_without_momentum_the_forms_are_one_and_without_decay_lars_has_no_run():
+    plain = experiments.planned(experiments.chosen("demo", momentum=0), ["dynamics"])
+    assert {one.config for one in plain} == {replace(experiments.base("demo"), momentum=0.0)}
+    free = experiments.planned(experiments.chosen("demo", weight_decay=0))
+    assert {one.config.optimizer for one in free} == {"sgd"}
+
+
+def test_what_is_as_recorded_is_no_change():
+    assert experiments.chosen("demo", lr=0.4, seeds=None, width="8") == experiments.chosen("demo")
+    assert experiments.chosen("demo", seeds=2).options == "--scale demo --set seeds=2"
+    assert str(experiments.chosen("demo", momentum=0, lr=1)) == "demo with lr=1.0, momentum=0.0"
+
+
+BAD = [
+    ({"rate": 1}, "setting 'rate' is not known; it must be one of lr, weight_decay, momentum, batch_size"),
+    ({"lr": "fast"}, "lr='fast' is not allowed; it must be a number"),
+    ({"lr": "nan"}, "lr=nan is not allowed; it must be above 0"),
+    ({"lr": 1e39}, "lr=1e[+]39 is not allowed; it must be above 0 and below 1e[+]38"),
+    ({"momentum": 1}, "momentum=1.0 is not allowed; it must be at least 0 and below 1"),
+    ({"weight_decay": "inf"}, "weight_decay=inf is not allowed; it must be a finite number from 0 up"),
+    ({"batch_size": 6001}, "batch_size=6001 is not allowed; it must be at least 1 and at most"),
+    ({"epochs": 0}, "epochs=0 is not allowed; it must be a whole number from 1"),
+    ({"epochs": "2.5"}, "epochs='2.5' is not allowed; it must be a whole number"),
+    ({"width": 2.5}, "width=2.5 is of type float"),
+    ({"seeds": 0}, "seeds=0 is not allowed; it must be a whole number from 1"),
+    ({"architecture": "ResNet-50"}, "architecture='ResNet-50' is not known"),
+]
+
+
+@pytest.mark.parametrize("changes, message", BAD)
+def test_what_makes_no_run_is_said_before_anything_is_trained(trained, changes, message):
+    with pytest.raises(ValueError, match=message):
+        own.chapter("dynamics", {"scale": "demo"} | changes)
+    assert not trained
+
+
+@pytest.mark.parametrize(
+    "name, changes, message",
+    [
+        (
+            "batch-size",
+            {"batch_size": 3},
+            "batch-size has no run at scale demo with batch_size=3: batch_size=0",
+        ),
+        (
+            "momentum",
+            {"lr": 9e37},
+            r"dynamics has no run at scale demo with lr=9e\+37: lr=9.*e\+38 is not allowed",
+        ),
+        (
+            "lars",
+            {"weight_decay": 0},
+            "lars has no run at scale demo with weight_decay=0.0: without weight decay",
+        ),
+        ("dynamics", {"scale": "huge", "lr": 1}, "scale='huge' is not known"),
+    ],
+)
+def test_what_makes_no_run_of_an_experiment_is_said_as_well(trained, name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        own.chapter(name, changes)
+    assert not trained
+
+
+# training what is needed, once
+
+
+def test_own_runs_are_trained_once_and_lie_beside_the_books(trained, records_in, capsys):
+    chosen = own.chapter("momentum", {"weight_decay": 0.002, "seeds": None})
+    assert str(chosen) == "demo with weight_decay=0.002"
+    files = sorted(p.relative_to(records_in) for p in records_in.rglob("*.parquet"))
+    assert {p.parent.as_posix() for p in files} == {"own/demo/dynamics"} and len(files) == 3
+    err = capsys.readouterr().err
+    assert "3 of 3 done, about 0 s to go" in err
+    assert len(trained) == 3 and {c.weight_decay for c in trained} == {0.002}
+    own.chapter("momentum", {"weight_decay": 0.002})
+    own.chapter("equilibrium", {"weight_decay": 0.002, "scale": "demo"})  # which shares a run with it
+    assert len(trained) == 3 and capsys.readouterr().err == ""
+    assert [run.config for run in library.runs(chosen, "dynamics/sgd")] == [
+        c for c in trained if not c.momentum
+    ]
+
+
+def test_one_run_of_many_names_is_trained_once_and_one_of_the_book_not_at_all(trained):
+    own.chapter("momentum", {"momentum": 0.0})
+    assert len(trained) == 1
+    record("dynamics")
+    own.chapter("momentum", {"seeds": 2})
+    assert [c.seed for c in trained[1:]] == [1, 1, 1]
+    assert len(library.runs(experiments.chosen("demo", seeds=2), "dynamics/nesterov")) == 2
+
+
+def test_what_was_stopped_goes_on(trained, monkeypatch):
+    def stopped(config, **_):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(config)
+        return made_up(config)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "outcome", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            own.chapter("momentum", {"weight_decay": 0.002})
+    own.chapter("momentum", {"weight_decay": 0.002})
+    assert len(trained) == len(set(trained)) == 3
+
+
+# left alone
+
+
+def test_left_alone_a_chapter_shows_the_largest_scale_that_has_all_its_runs(trained, records_in):
+    with pytest.raises(
+        records.NotRecordedError, match="dynamics/sgd: recorded at no scale; `python -m lib run"
+    ):
+        own.chapter("dynamics", {})
+    record("dynamics", scale="demo")
+    assert {own.chapter(name, {}).scale for name in ("dynamics", "momentum")} == {"demo"}
+    for scale, names in {"small": ["dynamics/sgd-seed0"], "paper": ["dynamics/nesterov-seed0"]}.items():
+        for one in experiments.planned(scale, names):  # whose numbers nobody reads here
+            library.path(one).parent.mkdir(parents=True, exist_ok=True)
+            library.path(one).touch()
+    assert own.chapter("dynamics", {"scale": None, "lr": None}).scale == "small"
+    assert own.chapter("momentum", {}).scale == "demo"
+    (one,) = experiments.planned("paper", ["dynamics/sgd-seed0"])
+    other = replace(one, config=replace(one.config, precision="fp32"))
+    library.path(other).touch()
+    assert own.chapter("dynamics", {}).scale == "paper"
+    assert own.chapter("dynamics", {"scale": "small"}).scale == "small"
+    assert not trained
+
+
+def test_left_alone_nothing_is_trained_and_no_torch_is_loaded():
+    code = "import sys; from lib.running import own; print(own.chapter('lars', {}).scale, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1] == "False" and done.stderr == ""
+
+
+# what is shown
+
+NO_DECAY = {"weight_decay": 0.0, "epochs": 2}
+MANY = {
+    "momentum": 0.0,
+    "lr": 0.3,
+    "epochs": 4,
+    "seeds": 2,
+    "architecture": "backbone",
+    "width": 4,
+    "batch_size": 96,
+}
+AT = [(chapter, NO_DECAY) for chapter in experiments.CHAPTERS if chapter != "lars"]  # which has no run then
+AT += [(chapter, MANY) for chapter in ("batch-size", "momentum", "lars", "learning-rates")]
+
+
+@pytest.mark.parametrize("chapter, changes", AT)
+def test_every_chapter_can_be_executed_at_settings_of_ones_own(trained, chapter, changes):
+    with warnings.catch_warnings(), library.asked() as asked:
+        for what in ("divide by zero", "invalid value"):  # in R without decay
+            warnings.filterwarnings("ignore", what, RuntimeWarning)
+        names = execute(chapter, **changes)
+    chosen = names["scale"]
+    assert dict(chosen.changes) == changes
+    needed = {one.title for one in experiments.planned(chosen, experiments.CHAPTERS[chapter])}
+    # but for its claims, which look at whole experiments, and for what is not planned there
+    shown = [name for name in asked if "/" in name or chapter in ("index", "momentum")]
+    known = [name for name in shown if experiments.planned(chosen, [name.partition("/")[0]])]
+    assert {one.title for one in experiments.planned(chosen, known)} <= needed
+    assert {c.epochs for c in trained} <= {changes["epochs"], max(1, round(5 * changes["epochs"] / 24))}
+
+
+def test_a_name_that_is_no_parameter_is_refused(trained):
+    with pytest.raises(ValueError, match="setting 'weightdecay' is not known"):
+        execute("dynamics", weightdecay=0.002)
+
+
+# figures
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Calls the command line in a folder of its own: what it prints, or the line with which it ends."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        printed = capsys.readouterr()
+        return end.value.code if isinstance(end.value.code, str) else printed.out + printed.err
+
+    return call
+
+
+def test_a_figure_is_drawn_at_settings_of_ones_own_and_listed(trained, call, tmp_path):
+    record("dynamics")
+    call("figure", "step", "--set", "weight_decay=0.002", "--set", "epochs=2", "--beside", "--out", "own.svg")
+    assert [(c.weight_decay, c.epochs, c.momentum, c.lr) for c in trained] == [(0.002, 2, 0.0, 4.0)]
+    call("figure", "step", "--set", "weight_decay=0.002", "--set", "epochs=2", "--out", "own.csv")
+    assert len(trained) == 1
+    numbers = pd.read_csv(tmp_path / "own.csv")
+    assert numbers["epoch"].max() < 2
+    np.testing.assert_allclose(numbers["predicted"].max(), np.sqrt(2 * 4 * 0.002), rtol=0.1)
+    assert "own: dynamics sgd-seed0: epochs=2, lr=4.0" in call("list", "--scale", "demo")
+    assert "own" not in call("list", "--scale", "small")
+    assert call("run", "dynamics/sgd", "--set", "weight_decay=0.002", "--set", "epochs=2").endswith(
+        "already\n"
+    )
+
+
+def test_the_caption_says_what_differs_and_how_to_make_the_figure(trained):
+    record("dynamics", weight_decay=0.002)
+    drawn = gallery.picture("step", experiments.chosen("demo", weight_decay=0.002))
+    assert drawn.source.startswith(
+        "scale demo with weight_decay=0.002: digits, width 8, 24 epochs, seed 0, fp32"
+    )
+    assert drawn.source.endswith("`python -m lib figure step --scale demo --set weight_decay=0.002`")
+
+
+def test_the_recorded_run_is_drawn_in_grey_behind(trained):
+    record("dynamics")
+    record("dynamics", weight_decay=0.002)
+    chosen = experiments.chosen("demo", weight_decay=0.002)
+    alone, both = (gallery.picture("step", chosen, beside).figure for beside in (False, True))
+    recorded = gallery.picture("step", "demo").figure
+    for axes, with_it, other in zip(alone.axes, both.axes, recorded.axes, strict=True):
+        (theory,) = other.lines
+        grey = [line for line in with_it.lines if line.get_color() == "0.75"]
+        assert len(with_it.lines) == len(axes.lines) + 2 == len(grey) + len(axes.lines)
+        np.testing.assert_array_equal(grey[0].get_xydata(), theory.get_xydata())
+        np.testing.assert_array_equal(grey[1].get_xydata(), other.collections[0].get_offsets())
+        assert grey[0].zorder < axes.collections[0].zorder
+
+
+def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
+    record("dynamics", "gradient-noise", "lars")
+    sgd = made_up(replace(experiments.base("demo").stretched(5), momentum=0.0))
+    records.write(sgd, tmp_path / "mine.parquet")
+    call("figure", "step", "--run", "mine.parquet", "--out", "mine.csv")
+    assert pd.read_csv(tmp_path / "mine.csv")["epoch"].max() == pytest.approx(sgd.steps["epoch"].max())
+    assert call("figure", "step", "--run", "mine.parquet", "--beside").startswith("step.svg")
+    drawn = gallery.picture("step", gallery.given("step", sgd, "mine.parquet"))
+    assert "digits, width 8, 5 epochs" in drawn.source and drawn.source.endswith("step --run mine.parquet`")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["step", "--set", "seeds=3"],
+            "figure step does not depend on seeds, as it is drawn from dynamics/sgd-seed0",
+        ),
+        (["cost", "--set", "lr=1"], "figure cost does not depend on lr, as it is drawn from no run"),
+        (["network", "--set", "width=4", "--set", "lr=1"], "figure network does not depend on lr"),
+        (
+            ["step", "--run", "heavy.parquet"],
+            "heavy.parquet holds a run of sgd with heavy-ball momentum, where",
+        ),
+        (["noise", "--run", "heavy.parquet"], "heavy.parquet has no gradients at frozen weights"),
+        (["forms", "--run", "heavy.parquet"], "figure forms is drawn from dynamics/sgd, dynamics/heavy-ball"),
+        (["step", "--run", "broken.parquet"], "broken.parquet: damaged"),
+        (["step", "--set", "lr=1", "--out", "a.gif"], "a.gif: the name must end in one of .svg"),
+    ],
+)
+def test_what_a_figure_cannot_show_is_said_before_anything_is_trained(
+    trained, call, tmp_path, arguments, message
+):
+    record("dynamics", "gradient-noise")
+    records.write(made_up(experiments.base("demo")), tmp_path / "heavy.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
+    before = sorted(tmp_path.rglob("*"))
+    assert message in call("figure", *arguments)
+    assert not trained and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_diverges_is_drawn_as_such_and_said(trained, monkeypatch):
+    record("dynamics")
+    monkeypatch.setattr(training, "outcome", lambda config, **_: recordable_run(config, diverged_at=20))
+    chosen = experiments.chosen("demo", lr=50)
+    own.train(chosen, ["dynamics/sgd-seed0"])
+    drawn = gallery.picture("step", chosen)
+    assert "diverged at step 20" in drawn.source
+    assert drawn.numbers["epoch"].max() < 4  # of the epochs that it finished

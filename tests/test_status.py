@@ -94,19 +94,23 @@ def test_a_duration_is_said_in_the_unit_that_suits_it(seconds, text):
 
 
 def test_a_chapter_says_when_and_where_it_was_executed(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "BOOK", tmp_path)
-    monkeypatch.setattr(paths, "BUILD", tmp_path / "_build")
+    book, copy = tmp_path / "book", tmp_path / "copy"
+    book.mkdir()
+    copy.mkdir()
+    monkeypatch.setattr(paths, "BOOK", book)
+    monkeypatch.chdir(tmp_path)
     here = {"processor": "a chip", "cores": 2, "torch": "2", "python": "3"}
     for day, seconds in (("2000-01-01", 1.04), ("2000-01-02", 2.0)):
         monkeypatch.setattr(status.machine, "describe", lambda day=day: here | {"date": day})
-        status.record_chapter("small", "momentum", seconds)
-        status.record_chapter("small", f"other{day}", seconds)
-    table = status.chapters("small")
+        status.record_chapter(book, "momentum", seconds)
+        status.record_chapter(book, f"other{day}", seconds)
+    table = status.chapters()
     assert table.index.tolist() == ["momentum", "other2000-01-01", "other2000-01-02"]
     assert table.loc["momentum", ["seconds", "date", "processor"]].tolist() == [2.0, "2000-01-02", "a chip"]
-    status.record_chapter("demo", "momentum", 5.0)  # what is not executed in place leaves the book alone
-    assert status.chapters("demo")["seconds"].tolist() == [5.0]
-    assert status.chapters("small").loc["momentum", "seconds"] == 2.0
+    status.record_chapter(copy, "momentum", 5.0)  # what is not executed in place leaves the book alone
+    assert status.chapters().loc["momentum", "seconds"] == 2.0
+    monkeypatch.chdir(copy)  # where its copy is executed
+    assert status.chapters()["seconds"].tolist() == [5.0]
 
 
 def test_the_readme_says_what_the_records_say():

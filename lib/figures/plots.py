@@ -268,7 +268,7 @@ def accuracy_against_lr(
     is a cross at the bottom.
     """
     figure, axes = new_axes(size=(6.5, 4.5))
-    axes.axvline(0.4, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(learning_rates.common(table), color="black", linewidth=0.8, linestyle=":")
     bottom, top = _whole_percents(table["accuracy"])
     for architecture, runs in table.groupby("architecture", observed=True):
         style = architecture_style(architecture)

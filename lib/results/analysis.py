@@ -280,10 +280,12 @@ def describe(runs: Iterable[Run], scale: str) -> str:
     seeds = sorted({run.config.seed for run in runs})
     precisions = sorted({run.config.precision for run in runs}, reverse=True)
     devices = sorted({_device(run.provenance) for run in runs})
+    diverged = [run for run in runs if run.diverged_at is not None and len(run.steps)]  # else a cross says it
     return (
         f"scale {scale}: {c.dataset}, width {c.width}, {c.epochs} epochs, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
         f"{' and '.join(precisions)}, {' and '.join(devices)}"
+        + "".join(f"; seed {run.config.seed} diverged at step {run.diverged_at}" for run in diverged)
     )
 
 

@@ -118,16 +118,23 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(curves, ignore_index=True).astype({"architecture": order})
 
 
+def common(table: pd.DataFrame) -> float:
+    """The learning rate at which networks are compared: `COMMON`, or the middle one where others were trained."""
+    rates = np.unique(table["lr"])
+    return COMMON if np.isclose(rates, COMMON).any() else float(rates[len(rates) // 2])
+
+
 def at_common(table: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy at the learning rate `COMMON`, a row for each seed, a column for each architecture.
+    """Accuracy at the learning rate `common`, a row for each seed, a column for each architecture.
 
     Raises ValueError when an architecture has no run there.
     """
     rows = finished(table)
-    there = rows[np.isclose(rows["lr"], COMMON)]
+    lr = common(rows)
+    there = rows[np.isclose(rows["lr"], lr)]
     if missing := set(rows["architecture"]) - set(there["architecture"]):
         raise ValueError(
-            f"{', '.join(sorted(missing))}: no run at lr={COMMON:g}, by which networks are compared; "
+            f"{', '.join(sorted(missing))}: no run at lr={lr:g}, by which networks are compared; "
             f"`{paths.COMMAND} run sweep` makes it"
         )
     return there.pivot_table("accuracy", "seed", "architecture", observed=True)

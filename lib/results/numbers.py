@@ -75,8 +75,7 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
     """What the prose says of gradients and norms, from a `dynamics` table, rounded.
 
     ``cosine_convolutions`` and ``cosine_classifier`` are the largest |cos(w, g)|, the first as text; ``peak_first``
-    and ``peak_last`` the earliest and latest epoch in which |w|² of a convolution peaks, and ``peaks_early`` how
-    many of the ``layers`` do so in epochs 1 to 10. ``jump`` is the largest growth of a |w|² in a step, in %, and
+    and ``peak_last`` the earliest and latest epoch in which |w|² of one of the ``layers``, the convolutions, peaks. ``jump`` is the largest growth of a |w|² in a step, in %, and
     ``jump_layer`` where that is.
     """
     cosine = table["cosine"].abs().groupby(table["layer"], observed=True).max()
@@ -87,7 +86,6 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
         "cosine_convolutions": rule.power(cosine.drop(analysis.CLASSIFIER).max()),
         "cosine_classifier": round(float(cosine[analysis.CLASSIFIER]), 3),
         "layers": len(peak),
-        "peaks_early": int(peak.between(1, 10).sum()),
         "peak_first": round(float(peak.min()), 1),
         "peak_last": round(float(peak.max()), 1),
         "jump": round(float(100 * jump.max()), 1),

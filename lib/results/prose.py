@@ -8,10 +8,21 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .. import library
+from .. import experiments, library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, filters, ghosts, learning_rates, numbers, precisions, summaries, tops
+from . import (
+    analysis,
+    costs,
+    filters,
+    ghosts,
+    learning_rates,
+    numbers,
+    phrases,
+    precisions,
+    summaries,
+    tops,
+)
 from .numbers import Numbers
 
 
@@ -37,40 +48,41 @@ def index(scale: str) -> Numbers:
     """Rotation and R of the three forms of SGD, and their accuracies in %."""
     forms = library.forms(scale, "dynamics")
     tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
-    found = numbers.form_numbers(tables, tolerance=0.10) | {"full_size": full_size()}
+    found = numbers.form_numbers(tables, tolerance=0.10) | {"full_size": full_size(scale)}
+    found["mean_of"] = phrases.mean_of(min(map(len, forms.values())))
     for form, runs in forms.items():
         found |= numbers.rotation_numbers(form, runs) | {f"{form}_accuracy": numbers.percent(runs)}
     return found
 
 
-def full_size() -> str:
-    """What the network of the post's own size reached, in a sentence."""
+def full_size(scale: str) -> str:
+    """What the network of the post's own size reached beside that of a scale, in a sentence or two."""
+    original = "The original's mean is 94.08 %."
     runs = library.forms("paper", "dynamics")["nesterov"]
+    if experiments.chosen(scale).scale == "paper":
+        return original
     if not runs:
         return "The network of the post's own size has not been trained yet."
     accuracy, config = 100 * analysis.accuracy(runs), runs[0].config
     span = f"{accuracy.mean():.2f} %" + (
         f" ({accuracy.min():.2f} to {accuracy.max():.2f})" if len(runs) > 1 else ""
     )
-    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
     return (
         f"At the post's own size, width {config.width} and {config.epochs} epochs, with Nesterov momentum and in "
-        f"{config.precision}, {seeds} reached {span}. The original's mean is 94.08 %."
+        f"{config.precision}, {phrases.seeds(len(runs))} reached {span}. {original}"
     )
 
 
 def setup(scale: str) -> Numbers:
-    """Accuracies of the baseline in %, mean and range."""
+    """What the baseline reached, and the network of the post's own size."""
     runs = library.runs(scale, "dynamics/nesterov")
-    accuracy = 100 * analysis.accuracy(runs)
-    extremes = {"accuracy_low": accuracy.min(), "accuracy_high": accuracy.max()}
-    found = numbers.rounded({"accuracy": accuracy.mean()} | extremes, 2)
-    return found | {"runs": len(runs), "full_size": full_size()}
+    return {"accuracy": phrases.accuracy(runs), "full_size": full_size(scale)}
 
 
 def dynamics(scale: str) -> Numbers:
-    """`norm_numbers` of the first run without momentum."""
-    return numbers.norm_numbers(analysis.dynamics(library.first(scale, "dynamics/sgd")))
+    """`norm_numbers` of the first run without momentum, and when norms of all of them peak."""
+    runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
+    return numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
 
 
 def equilibrium(scale: str) -> Numbers:
@@ -79,14 +91,21 @@ def equilibrium(scale: str) -> Numbers:
     run, *others = runs
     by_epoch = analysis.ratio_by_epoch(run, others)
     frozen = library.forms(scale, "gradient-noise")["frozen"]
+    found = numbers.equation_numbers(by_epoch, run.config.epochs / 12)
+    end = analysis.EQUILIBRIUM_WINDOW[1] * run.config.epochs
+    closed = analysis.end_of_training(run, pd.Series([end]))
     return (
         numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
-        | numbers.equation_numbers(by_epoch, run.config.epochs / 12)
+        | found
+        | phrases.of_others(found)
+        | numbers.rounded(
+            {"peak_epoch": run.config.peak_epoch, "window_end": end, "window_closed": closed[0]}
+        )
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | filters.numbers(frozen, run.config)
-        | {"window": analysis.window_text(run.config.epochs), "runs": len(runs), "other_runs": len(others)}
+        | {"window": analysis.window_text(run.config.epochs), "seeds": phrases.seeds(len(runs))}
     )
 
 
@@ -118,18 +137,20 @@ def momentum(scale: str) -> Numbers:
         "overlap_error": analysis.equation_error(run, correlated=True),
     }
     accuracy = numbers.paired(forms["sgd"], forms["heavy-ball"])
+    found = numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
     return (
         numbers.form_numbers(tables, 0.15)
         | numbers.rotation_numbers("heavy-ball", forms["heavy-ball"])
         | numbers.rotation_numbers("nesterov", forms["nesterov"])
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | numbers.rounded(errors, 2)
-        | numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
+        | found
+        | phrases.of_others(found)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
-        | {"window": analysis.window_text(run.config.epochs), "runs": 1 + len(others)}
+        | {"window": analysis.window_text(run.config.epochs)}
         | {f"{form}_accuracy": numbers.percent(forms[form]) for form in ("sgd", "heavy-ball")}
-        | numbers.difference("accuracy_difference", accuracy)
+        | {"accuracy_difference": phrases.difference(accuracy)}
     )
 
 
@@ -141,7 +162,7 @@ def lars(scale: str) -> Numbers:
         numbers.beside_numbers(sgd[0], lars[0])
         | numbers.rotation_numbers("lars", lars)
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
-        | numbers.difference("difference", numbers.paired(lars, sgd))
+        | {"difference": phrases.difference(numbers.paired(lars, sgd))}
         | {"window": analysis.window_text(sgd[0].config.epochs), "epochs": sgd[0].config.epochs}
         | _tuned(library.runs(scale, "tuning"))
     )
@@ -173,7 +194,8 @@ def live_table(run: Run) -> pd.DataFrame:
     if not run.config.weight_decay:
         table = analysis.mean_step(run).to_frame("λ|g|/|w|").round(5)
     else:
-        table = analysis.equilibrium([run])[["R", "R_corrected"]].round(3)
+        found = analysis.equilibrium([run])[["R", "R_corrected"]].round(3)
+        table = found.rename(columns={"R_corrected": "R corrected"})
     return table.rename_axis(index=None, columns="layer")
 
 
@@ -201,7 +223,8 @@ def _tuned(runs: list[Run]) -> Numbers:
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
         | {"tuned_epochs": runs[0].config.epochs}
-        | numbers.difference("tuned_difference", 100 * (of_seeds[0] - of_seeds[1]))
+        | {"tuned_seeds": len(of_seeds[0])}
+        | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
 
 
@@ -212,7 +235,7 @@ def _swept(runs: list[Run]) -> Numbers:
     losses, rank_correlation = tops.selection(table)
     whole, near = (tops.lack_of_fit(t) for t in (table, tops.near_top(table)))
     distances = {run.config.lr: learning_rates.relaxations(run.config) for run in runs}
-    n = len(optima)
+    n, common = len(optima), learning_rates.common(table)
     found = {
         "best_low": optima["lr"].min(),
         "best_high": optima["lr"].max(),
@@ -220,7 +243,7 @@ def _swept(runs: list[Run]) -> Numbers:
         "loss_low": 100 * losses["loss"].min(),
         "loss_high": 100 * losses["loss"].max(),
         "relaxations_low": min(distances.values()),
-        "relaxations_common": distances[learning_rates.COMMON],
+        "relaxations_common": distances[common],
         "relaxations_high": max(distances.values()),
         # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
         "next_rank": 1 - 12 / (n**3 - n),
@@ -232,7 +255,7 @@ def _swept(runs: list[Run]) -> Numbers:
         "rank_correlation": numbers.signed(rank_correlation),
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
-        "above": int((optima["lr"] > learning_rates.COMMON).sum()),
+        "above": int((optima["lr"] > common).sum()),
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from .. import library, theory
 from ..config import Config
 from ..run import Run
-from . import analysis, learning_rates, numbers, rule, verdicts
+from . import analysis, learning_rates, numbers, phrases, rule, verdicts
 from .claims import CLAIMS, OURS, POST
 from .numbers import Numbers
 
@@ -36,8 +36,8 @@ def summary(scale: str) -> Numbers:
         | numbers.rotation_numbers("heavy-ball", whole)
         | {name: beside[name] for name in ("turn_low", "turn_high")}
         | {f"quotient_{end}": quotient[f"quotient_{end}"] for end in ("low", "high")}
-        | numbers.difference("accuracy_difference", accuracy)
-        | numbers.difference("lars_difference", numbers.paired(lars, whole))
+        | {"accuracy_difference": numbers.difference("d", accuracy)["d"]}
+        | {"lars_difference": numbers.difference("d", numbers.paired(lars, whole))["d"]}
         | {"verdict": rule.decide(accuracy.to_frame("difference"), rule.around(0, 0.3)).verdict}
         | settling(sgd[0])
         | numbers.rounded({"sweep_low": min(sweep)}, 2)
@@ -55,7 +55,7 @@ def conclusion(scale: str) -> Numbers:
         numbers.form_numbers(tables, 0.10)
         | numbers.rotation_numbers("heavy-ball", whole)
         | {"furthest": str((tables["heavy-ball"].drop(index=analysis.CLASSIFIER)["R"] - 1).abs().idxmax())}
-        | numbers.difference("lars_difference", numbers.paired(lars, whole))
+        | {"lars_difference": phrases.difference(numbers.paired(lars, whole))}
         | {f"of_{origin}": counted(judged, origin) for origin in (POST, OURS)}
     )
 

@@ -11,7 +11,7 @@ from scipy.stats import f as fisher_f
 from scipy.stats import spearmanr
 
 from .. import paths
-from .learning_rates import COMMON, at_common, finished
+from .learning_rates import at_common, common, finished
 
 #: How far from the best mean, in octaves, a learning rate still belongs to the top of the curve.
 REACH = 2
@@ -96,7 +96,7 @@ def _resampled(rows: pd.DataFrame) -> np.ndarray:
 def optima_by_seed(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """What each seed by itself says, a row for each, of each architecture.
 
-    ``column`` is ``lr``, its λ*; ``accuracy``, that there; or ``loss``, ``accuracy`` less that at `COMMON`. The
+    ``column`` is ``lr``, its λ*; ``accuracy``, that there; or ``loss``, ``accuracy`` less that at the `common` one. The
     learning rates near the top are those of all seeds. Raises what `near_top` and `at_common` raise.
     """
     at = at_common(table)
@@ -141,7 +141,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "–" if np.isnan(o.low) else f"{o.low:.2g} to {o.high:.2g}" for o in found.itertuples()
             ],
             "accuracy at best λ, %": (100 * costs["best"]).round(1),
-            f"accuracy at λ = {COMMON:g}, %": (100 * costs["accuracy"]).round(1),
+            f"accuracy at λ = {common(table):g}, %": (100 * costs["accuracy"]).round(1),
             "runs near the top": found["runs"],
         }
     ).rename_axis(index=None, columns="network")
@@ -156,7 +156,7 @@ def spread_octaves(optima: pd.DataFrame) -> float:
 
 
 def selection(table: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """What it costs to compare architectures at one learning rate, `COMMON`.
+    """What it costs to compare architectures at one learning rate, the `common` one.
 
     Returns a table by architecture, ``accuracy`` there, mean over seeds, ``best`` at its own best and ``loss``,
     the difference, all fractions; and Spearman's rank correlation of ``accuracy`` and ``best``. Raises ValueError
@@ -173,7 +173,7 @@ def selection(table: pd.DataFrame) -> tuple[pd.DataFrame, float]:
 
 
 def rank_correlations(table: pd.DataFrame) -> pd.Series:
-    """Rank correlation of networks at `COMMON` with networks at their best, for each seed."""
+    """Rank correlation of networks at the `common` one with networks at their best, for each seed."""
     at, best = at_common(table), optima_by_seed(table, "accuracy")
     return pd.Series(
         {seed: float(spearmanr(at.loc[seed, best.columns], best.loc[seed]).statistic) for seed in best.index}

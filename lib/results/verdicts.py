@@ -47,8 +47,9 @@ def _judge(claim: Claim, *forms: tuple) -> Verdict | None:
 
 
 def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
-    """The runs of the claim's forms, in its order, of the seeds that all of them have."""
-    forms = [form for prefix in claim.forms for form in recorded if form.startswith(prefix)]
+    """The runs of the claim's forms, in its order, of the seeds that all of them have; none where one has no run."""
+    of_each = [[form for form in recorded if form.startswith(prefix)] for prefix in claim.forms]
+    forms = [form for some in of_each for form in some] if all(of_each) else []
     usable = [
         {
             seed
@@ -69,9 +70,11 @@ def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
     one_seed = [next(iter(of_form.values())) for of_form in seeds.values()]
     windows = [(epoch, epoch + 1) for epoch in range(int(first), int(last))]
     each = [claim.statistic(seeds, w) for w in windows if all(_has_rows(run, w) for run in one_seed)]
+    if not each:  # of so short a run that no 24th of it was looked at
+        return None
     numbers = pd.concat(each, ignore_index=True)
     furthest = bound.beyond(numbers).dropna(how="all", axis=1).idxmax()
-    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()})
+    return pd.Series({layer: numbers.loc[row, layer] for layer, row in furthest.items()}, dtype=float)
 
 
 def _has_rows(run: Run, window: Window) -> bool:

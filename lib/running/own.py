@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from .. import experiments, library
 from ..experiments import Chosen
+from ..run import AVERAGE_DECAY
 
 
 def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
@@ -31,6 +32,8 @@ def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
     }
     scale = given.pop("scale", None) or (experiments.OWN_SCALE if given else library.largest(needed))
     chosen = experiments.chosen(scale, **given)
+    if reason := experiments.why_empty(name, chosen):
+        raise ValueError(reason)
     if chosen.changes:
         from IPython.display import Markdown, display
 
@@ -78,5 +81,10 @@ def note(chosen: Chosen) -> str:
         lines.append(
             "Without momentum the three forms of SGD are one: $\\rho=0$ in every formula, and the step is "
             "$\\sqrt{2\\lambda\\alpha}$."
+        )
+    elif base.momentum != AVERAGE_DECAY:
+        lines.append(
+            f"Gradients are averaged with {AVERAGE_DECAY} whatever the momentum is, so that what is corrected for their "
+            "overlap is so approximately."
         )
     return " ".join(lines)

@@ -72,6 +72,14 @@ def build(scale: str | Chosen | None = None) -> Path:
     return build_site(source, output)
 
 
+def empty(chapter: Path, reason: str) -> None:
+    """Leaves of a chapter its heading and why it has nothing to show."""
+    notebook = nbformat.read(chapter, 4)
+    notebook.cells = notebook.cells[:1]
+    notebook.cells[0].source = notebook.cells[0].source.splitlines()[0] + f"\n\n{reason}."
+    nbformat.write(notebook, chapter)
+
+
 def announce(config: Path, line: str) -> None:
     """Puts a line at the top of every page, by the site's configuration."""
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))

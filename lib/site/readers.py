@@ -131,7 +131,9 @@ def cited(keys: str) -> str:
     entries = parse_file(paths.BOOK / "references.bib").entries
     texts = []
     for key in keys.split(","):
-        authors = [" ".join(person.prelast_names + person.last_names) for person in entries[key].persons["author"]]
+        authors = [
+            " ".join(person.prelast_names + person.last_names) for person in entries[key].persons["author"]
+        ]
         names = " and ".join(authors) if len(authors) < 3 else f"{authors[0]} et al."
         texts.append(f"{names} {entries[key].fields['year']}")
     return ", ".join(texts)

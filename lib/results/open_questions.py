@@ -1,0 +1,247 @@
+"""What the claims on the post's open questions look at.
+
+Statistics are as in `lib.results.statistics`. Accuracies are those of the last epoch of training, whose scatter is
+a third of the test's, in %, paired by seed.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from .. import theory
+from ..run import Run
+from . import analysis
+from . import statistics as st
+from .statistics import Seeds, Window
+
+#: Where equilibrium is looked for, and the drift of gradients on the plateau is fitted.
+WINDOW = (6, 14)
+#: How far from its prediction a filter may be.
+OF_A_FILTER = 0.15
+#: What is as good as R of a normal start.
+RECOVERED = 0.9
+#: By how much λ of a layer is changed, in octaves.
+OCTAVES = 3
+
+
+def rows(run: Run, window: Window = (0, 24)) -> pd.DataFrame:
+    """`analysis.dynamics` of the convolutions in a window, in epochs of 24."""
+    return analysis.convolutions(
+        analysis.in_window(analysis.dynamics(run), run.config.epochs, st.of_24(window))
+    )
+
+
+def train_accuracy(run: Run) -> float:
+    """In the last epoch, in %, on augmented images."""
+    return 100 * float(run.epochs["train_accuracy"].iloc[-1])
+
+
+def _number(value: float, of: str) -> pd.Series:
+    return pd.Series({of: float(value)})
+
+
+# plateau
+
+
+def drift(run: Run) -> pd.Series:
+    """τ d ln c²/dt of each layer: by how much c² grows while |w|⁴ relaxes, at the peak of λ; a fit over `WINDOW`."""
+    table = rows(run, WINDOW).assign(log=lambda t: np.log(t["grad_norm_sq"] * t["weight_norm_sq"]))
+    by_layer = table.groupby("layer", observed=True)
+    slopes = by_layer.apply(lambda t: np.polyfit(t["step"], t["log"], 1)[0])
+    return theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run)) * slopes
+
+
+def stationary_ratio(window: Window, run: Run) -> pd.Series:
+    """R √(1+2ρo) over √(1 + τ d ln c²/dt), which is what it is while λ stays and c² grows slowly."""
+    return st.corrected_ratio(window, run) / np.sqrt(1 + drift(run))
+
+
+def by_filter(run: Run) -> Run:
+    """The run with its filters in place of its layers."""
+    return replace(run, steps=run.by_filter)
+
+
+def filters_within(window: Window, *runs: Run) -> pd.Series:
+    """The share of filters whose `stationary_ratio` is within `OF_A_FILTER` of 1, of each form."""
+    names = {(0.0, False): "ρ = 0", (0.9, False): "heavy-ball", (0.9, True): "Nesterov"}
+    found = {}
+    for run in runs:
+        off = (stationary_ratio(window, by_filter(run)) - 1).abs()
+        found[names[run.config.momentum, run.config.nesterov]] = (off <= OF_A_FILTER).mean()
+    return pd.Series(found)
+
+
+def ratio_to_line_of(window: Window, run: Run, reference: Run) -> pd.Series:
+    """R, with the line that a reference has: without decay a run has none."""
+    line = replace(run.config, weight_decay=reference.config.weight_decay)
+    return analysis.ratio_to_line(rows(replace(run, config=line), window), ["layer"])
+
+
+# what LARS does
+
+
+def train_difference(window: Window, run: Run, reference: Run) -> pd.Series:
+    """Training accuracy less that of a reference."""
+    return _number(train_accuracy(run) - train_accuracy(reference), "difference")
+
+
+def gap_closed(seeds: Seeds, window: Window) -> pd.DataFrame:
+    """How much of the mean gap from LARS to SGD a form of LARS closes, seed by seed."""
+    form, sgd, lars = _accuracies(seeds)
+    return ((form - lars) / (sgd - lars).mean()).to_frame("share")
+
+
+def gap_of_clipping(seeds: Seeds, window: Window) -> pd.DataFrame:
+    """The larger of what clipped SGD opens of the mean gap from SGD to LARS, and what smoothed LARS closes of it."""
+    clipped, smoothed, sgd, lars = _accuracies(seeds)
+    moved = pd.concat([sgd - clipped, smoothed - lars], axis=1)
+    return (moved.max(axis=1) / (sgd - lars).mean()).to_frame("share")
+
+
+def _accuracies(seeds: Seeds) -> list[pd.Series]:
+    return [pd.Series({seed: train_accuracy(r) for seed, r in runs.items()}) for runs in seeds.values()]
+
+
+def ratio_with_its_decay(window: Window, run: Run) -> pd.Series:
+    """R, with the line of the decay that a step has."""
+    table = rows(run, window)
+    weight_decay = run.config.weight_decay_schedule(table["epoch"])
+    line = theory.equilibrium_ratio(
+        lr=table["lr"].astype(float), weight_decay=weight_decay, momentum=run.config.momentum
+    )
+    return analysis.ratio_to_line(table.assign(predicted=line), ["layer"])
+
+
+# start
+
+
+def recovery(window: Window, run: Run, reference: Run) -> pd.Series:
+    """The first epoch, from 0, in which R of a layer is `RECOVERED` of a reference's; how many there are, if none."""
+    R, normal = (_by_epoch(r) for r in (run, reference))
+    back = (R / normal >= RECOVERED).groupby("layer", observed=True)
+    return back.agg(lambda of_layer: float(np.argmax(of_layer)) if of_layer.any() else run.config.epochs)
+
+
+def _by_epoch(run: Run) -> pd.Series:
+    table = rows(run)
+    return analysis.ratio_to_line(table.assign(epoch=np.floor(table["epoch"])), ["epoch", "layer"])
+
+
+def scale_differences(window: Window, *runs: Run) -> pd.Series:
+    """Training accuracy from each initial scale, less that of the last of the runs."""
+    *scaled, reference = runs
+    return pd.Series(
+        {f"{r.config.init_scale[0]:g}": train_accuracy(r) - train_accuracy(reference) for r in scaled}
+    )
+
+
+# adam, layers, decay
+
+
+def turns(run: Run, window: Window = WINDOW) -> pd.Series:
+    """|Δw|/|w| of each convolution, by root mean squares."""
+    table = analysis.convolutions(analysis.in_window(run.steps, run.config.epochs, st.of_24(window)))
+    sums = table.groupby("layer", observed=True)[["update_norm_sq", "weight_norm_sq"]].sum()
+    return np.sqrt(sums["update_norm_sq"] / sums["weight_norm_sq"]).rename("turn")
+
+
+def adamw_turn(run: Run, window: Window = WINDOW) -> float:
+    """The rotation that is predicted for AdamW, by root mean squares; that of no layer in particular."""
+    c = run.config
+    lr = c.layers_lr * analysis.in_window(run.steps, c.epochs, st.of_24(window))["lr"].astype(float)
+    turn = theory.adamw_rotation(lr=lr, weight_decay=c.layers_decay * c.weight_decay, beta1=c.momentum)
+    return float(np.sqrt((turn**2).mean()))
+
+
+def turn_of_adamw(window: Window, run: Run) -> pd.Series:
+    """|Δw|/|w| over the rotation that is predicted for AdamW."""
+    return turns(run, window) / adamw_turn(run, window)
+
+
+def spread_of_turns(window: Window, run: Run) -> pd.Series:
+    """By how much the layer that turns most turns more than the one that turns least, as a fraction."""
+    found = turns(run, window)
+    return _number(found.max() / found.min() - 1, "layers")
+
+
+def turn_of_the_layer(window: Window, baseline: Run, *runs: Run) -> pd.Series:
+    """Rotation of the layer that is changed, over the baseline's times √(λα): what λ and α make of it."""
+    normal = turns(baseline, window)
+    found = {}
+    for run in runs:
+        c = run.config
+        found[c.layers] = (
+            turns(run, window)[c.layers] / normal[c.layers] / np.sqrt(c.layers_lr * c.layers_decay)
+        )
+    return pd.Series(found)
+
+
+def turn_of_others(window: Window, baseline: Run, *runs: Run) -> pd.Series:
+    """Largest |change| of the rotation of a layer that is not changed, as a fraction, by the layer that is."""
+    normal = turns(baseline, window)
+    return pd.Series(
+        {r.config.layers: (turns(r, window) / normal - 1).drop(r.config.layers).abs().max() for r in runs}
+    )
+
+
+def vertices(window: Window, baseline: Run, *runs: Run) -> pd.Series:
+    """Where the parabola through a layer's three accuracies is highest, in octaves of its λ; NaN where it has no top."""
+    accuracy = {(r.config.layers, r.config.layers_lr): train_accuracy(r) for r in runs}
+    layers = dict.fromkeys(layer for layer, _ in accuracy)
+    step = 2.0**OCTAVES
+    middle = train_accuracy(baseline)
+    return pd.Series(
+        {layer: vertex(accuracy[layer, 1 / step], middle, accuracy[layer, step]) for layer in layers}
+    )
+
+
+def vertex(low: float, middle: float, high: float) -> float:
+    """Where the parabola through values at −`OCTAVES`, 0 and `OCTAVES` is highest; NaN where it has no top."""
+    curvature = low + high - 2 * middle
+    return OCTAVES * (low - high) / (2 * curvature) if curvature < 0 else np.nan
+
+
+def slopes_of_turns(window: Window, *runs: Run) -> pd.Series:
+    """Slope of log rotation against log λ of each layer of each network."""
+    found = {}
+    for name, some in _by_network(runs).items():
+        logs = np.log(pd.DataFrame({r.config.layers_lr: turns(r, window) for r in some}))
+        slopes = np.polyfit(np.log(logs.columns.to_numpy(float)), logs.T, 1)[0]
+        found |= {f"{name} {layer}": slope for layer, slope in zip(logs.index, slopes, strict=True)}
+    return pd.Series(found)
+
+
+def _by_network(runs: tuple[Run, ...]) -> dict[str, list[Run]]:
+    names = dict.fromkeys(r.config.architecture for r in runs)
+    return {name: [r for r in runs if r.config.architecture == name] for name in names}
+
+
+def best_rate(runs: list[Run]) -> float:
+    """log₂ of the best λ of the convolutions over that of the others, from the parabola near the best of the runs.
+
+    Near are the rates within two octaves, or the nearest three.
+    """
+    octave = np.log2([r.config.layers_lr for r in runs])
+    accuracy = np.array([train_accuracy(r) for r in runs])
+    distance = np.abs(octave - octave[accuracy.argmax()])
+    near = distance <= max(2.0, np.sort(distance)[2])
+    curvature, slope, _ = np.polyfit(octave[near], accuracy[near], 2)
+    if curvature >= 0:
+        return float(octave[accuracy.argmax()])
+    return float(np.clip(-slope / (2 * curvature), octave[near].min(), octave[near].max()))
+
+
+def octaves_between(window: Window, *runs: Run) -> pd.Series:
+    """Octaves from the best λ of the first network to that of the second."""
+    first, second = (best_rate(some) for some in _by_network(runs).values())
+    return _number(second - first, "octaves")
+
+
+def range_of_accuracy(window: Window, *runs: Run) -> pd.Series:
+    """Largest training accuracy less least, of the rates from that of the base run up, of each network."""
+    found = {}
+    for name, some in _by_network(runs).items():
+        accuracy = [train_accuracy(r) for r in some if r.config.layers_lr >= 1]
+        found[name] = max(accuracy) - min(accuracy)
+    return pd.Series(found)

@@ -1,0 +1,56 @@
+"""Ends of sentences that depend on how many seeds are recorded."""
+
+import pandas as pd
+
+from ..run import Run
+from . import analysis, numbers, rule, statistics
+from .numbers import NONE, Numbers
+
+
+def seeds(n: int) -> str:
+    """``one seed``, or ``3 seeds``."""
+    return "one seed" if n == 1 else f"{n} seeds"
+
+
+def mean_of(n: int) -> str:
+    """``the mean of 5 seeds``, or ``of one seed``."""
+    return "of one seed" if n == 1 else f"the mean of {seeds(n)}"
+
+
+def accuracy(runs: list[Run]) -> str:
+    """What some runs reached: ``85.9 %, the mean of 5 seeds (from 85.4 to 86.5 %)``."""
+    found = 100 * analysis.accuracy(runs)
+    span = f" (from {found.min():.1f} to {found.max():.1f} %)" if len(runs) > 1 else ""
+    return f"{found.mean():.1f} %, {mean_of(len(runs))}{span}"
+
+
+def difference(of_seeds: pd.Series) -> str:
+    """A difference in accuracy: ``−0.11 ± 0.55 percentage points, mean and 90 % interval of 5 seeds``."""
+    n = len(of_seeds)
+    text = numbers.difference("d", of_seeds)["d"]
+    if n >= rule.ENOUGH_SEEDS:
+        return f"{text} percentage points, mean and 90 % interval of {n} seeds"
+    return f"{text} percentage points, {mean_of(n)}: too few for an interval"
+
+
+def peaks(runs: list[Run]) -> str:
+    """How many convolutions have their largest |w|² in epochs 1 to 10: ``2 to 6, depending on the seed,``."""
+    early = sorted({int(statistics.peaks_within((1, 10), run).iloc[0]) for run in runs})
+    return f"{early[0]} to {early[-1]}, depending on the seed," if len(early) > 1 else str(early[0])
+
+
+def of_others(found: Numbers) -> Numbers:
+    """What other seeds predict of R, from `numbers.equation_numbers`; that there are none, where there are none."""
+    late, end = (found[name] for name in ("late_others", "end_others"))
+    if found["others_layer"] == NONE:
+        return {
+            "others_said": "With one seed recorded at this scale, there are no others to predict it from.",
+            "late_others": NONE,
+            "end_others": NONE,
+        }
+    return {
+        "others_said": f"From the gradients of other seeds it comes out within {found['others_difference']:.2f} in the "
+        f"worst layer and epoch after the second, {found['others_layer']} in epoch {found['others_epoch']}.",
+        "late_others": f"{late:.2f}",
+        "end_others": f"{end:.2f}",
+    }
