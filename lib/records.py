@@ -15,7 +15,16 @@ from pandas.api.types import is_numeric_dtype, union_categoricals
 from . import paths
 from .config import Config, layers_of
 from .machinery import files
-from .run import EPOCH_COLUMNS, NOISE_COLUMNS, QUANTITIES, STEP_COLUMNS, Run, no_filter, part_of_epoch
+from .run import (
+    EPOCH_COLUMNS,
+    FILTER_COLUMNS,
+    NOISE_COLUMNS,
+    QUANTITIES,
+    STEP_COLUMNS,
+    Run,
+    no_filter,
+    part_of_epoch,
+)
 
 FORMAT = "1"
 #: Squares and losses are not negative; accuracies are fractions.
@@ -55,8 +64,9 @@ def write(run: Run, path: str | os.PathLike, every: int = 1) -> None:
         "epochs": json.dumps(run.epochs.to_dict("list")),
         "provenance": json.dumps(run.provenance),
     }
-    if len(run.noise):
-        metadata["noise"] = json.dumps(run.noise.to_dict("list"))
+    for name in ("noise", "frozen_filters"):
+        if len(table_of := getattr(run, name)):
+            metadata[name] = json.dumps(table_of.to_dict("list"))
     if run.diverged_at is not None:
         metadata["diverged_at"] = json.dumps(run.diverged_at)
     metadata["digest"] = _digest(metadata, rows)
@@ -107,7 +117,8 @@ def read(path: str | os.PathLike) -> Run:
             steps,
             pd.DataFrame(json.loads(metadata["run.epochs"])),
             json.loads(metadata["run.provenance"]),
-            pd.DataFrame(json.loads(metadata.get("run.noise", "{}")), columns=list(NOISE_COLUMNS)),
+            _small_table(metadata, "noise", NOISE_COLUMNS),
+            _small_table(metadata, "frozen_filters", FILTER_COLUMNS),
             json.loads(metadata.get("run.diverged_at", "null")),
             by_filter,
         )
@@ -120,6 +131,12 @@ def read(path: str | os.PathLike) -> Run:
     if _digest(written, rows) != digest:
         raise _refused(path, "damaged, its numbers are not those that were written")
     return run
+
+
+def _small_table(metadata: dict[str, str], name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table that a record keeps in its metadata; a column that it does not have is NaN."""
+    kept = json.loads(metadata.get(f"run.{name}", "{}"))
+    return pd.DataFrame(kept, columns=list(columns)).infer_objects()
 
 
 def _rows(table: pa.Table, config: Config) -> pd.DataFrame:
@@ -173,6 +190,7 @@ def _wrong_columns(run: Run) -> str | None:
         ("", run.steps, STEP_COLUMNS),
         (" of its epochs", run.epochs, EPOCH_COLUMNS),
         (" of its noise", run.noise, NOISE_COLUMNS),
+        (" of its filters", run.frozen_filters, FILTER_COLUMNS),
     ):
         missing = [c for c in columns if c not in table]
         if missing:
@@ -198,12 +216,20 @@ def _wrong_epochs(run: Run) -> str | None:
         return f"has {len(run.epochs)} epochs, its config {epochs}"
     if run.epochs["epoch"].tolist() != list(range(1, epochs + 1)):
         return f"its epochs are {run.epochs['epoch'].tolist()} and not 1 to {epochs}"
-    measured = np.unique(run.noise["epoch"].to_numpy(dtype=float)).tolist()
     every = run.config.noise_every
     expected = list(range(0, epochs + 1, every)) if every else []
-    if measured != expected:
-        return f"its noise is of the epochs {measured} and not {expected}, with noise_every={every}"
+    for name, table in _at_frozen_weights(run).items():
+        measured = np.unique(table["epoch"].to_numpy(dtype=float)).tolist()
+        if measured != expected:
+            return f"its {name} is of the epochs {measured} and not {expected}, with noise_every={every}"
     return None
+
+
+def _at_frozen_weights(run: Run) -> dict[str, pd.DataFrame]:
+    """The tables of `lib.gradient_noise`; records made before filters were measured have the first alone."""
+    return {"noise": run.noise} | (
+        {"table of filters": run.frozen_filters} if len(run.frozen_filters) else {}
+    )
 
 
 def _wrong_steps(run: Run) -> str | None:
@@ -257,12 +283,16 @@ def _wrong_rows(
 
 
 def _wrong_numbers(run: Run) -> str | None:
-    layers = list(dict.fromkeys(run.noise["layer"]))
-    if layers and layers != list(layers_of(run.config.architecture)):
-        return f"its noise is of the layers {layers}, those of {run.config.architecture} are others"
+    frozen = _at_frozen_weights(run)
+    for name, table in frozen.items():
+        layers = list(dict.fromkeys(table["layer"]))
+        if layers and layers != list(layers_of(run.config.architecture)):
+            return f"its {name} is of the layers {layers}, those of {run.config.architecture} are others"
     measured = [table[list(QUANTITIES)] for table in (run.steps, run.by_filter)]
-    for table in (*measured, run.epochs, run.noise.drop(columns="layer")):
+    for table in (*measured, run.epochs, *(t.drop(columns="layer") for t in frozen.values())):
         for column, values in table.astype(float).items():
+            if column == "grad_product" and values.isna().all():  # of before it was measured
+                continue
             if not np.isfinite(values).all():
                 return f"its {column} is not finite everywhere"
             if column in (*NOT_NEGATIVE, *FRACTIONS) and (values < 0).any():

@@ -19,12 +19,18 @@ QUANTITIES = (
 AVERAGE_DECAY = 0.9
 STEP_COLUMNS = ("step", "epoch", "layer", "lr", *QUANTITIES)
 EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-NOISE_COLUMNS = ("epoch", "batch_size", "layer", "grad_norm_sq")
+NOISE_COLUMNS = ("epoch", "batch_size", "layer", "grad_norm_sq", "grad_product")
+FILTER_COLUMNS = ("epoch", "layer", "filter", "weight_norm_sq", "grad_norm_sq", "cosine")
 
 
 def no_noise() -> pd.DataFrame:
-    """The table of `lib.gradient_noise` without a row."""
+    """The table of `lib.gradient_noise.measure` without a row."""
     return pd.DataFrame(columns=list(NOISE_COLUMNS))
+
+
+def no_frozen_filters() -> pd.DataFrame:
+    """The table of `lib.gradient_noise.measure_filters` without a row."""
+    return pd.DataFrame(columns=list(FILTER_COLUMNS))
 
 
 def no_filter() -> pd.DataFrame:
@@ -49,8 +55,8 @@ class Run:
     step's middle, in epochs), ``layer`` (categorical, from input to output), ``lr``, and the
     `QUANTITIES`. ``epochs`` has a row for each epoch: ``epoch`` from 1,
     ``train_loss``, ``train_accuracy`` (while training, on augmented images), ``test_loss``,
-    ``test_accuracy``; accuracies are fractions. ``noise`` is the table of `lib.gradient_noise`;
-    it is empty unless the config asks for it. A run that diverged has the epochs before that, none
+    ``test_accuracy``; accuracies are fractions. ``noise`` and ``frozen_filters`` are the tables of `lib.gradient_noise`;
+    they are empty unless the config asks for them. A run that diverged has the epochs before that, none
     perhaps, and ``diverged_at``, the step at which a number was NaN or infinite.
 
     Where the config asks for ``averages``, a row of ``steps`` is the mean over a part of an epoch, and its ``step``
@@ -63,6 +69,7 @@ class Run:
     epochs: pd.DataFrame
     provenance: dict[str, str | int | float]
     noise: pd.DataFrame = field(default_factory=no_noise)
+    frozen_filters: pd.DataFrame = field(default_factory=no_frozen_filters)
     diverged_at: int | None = None
     by_filter: pd.DataFrame = field(default_factory=no_filter)
 

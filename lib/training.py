@@ -14,7 +14,16 @@ from .config import Config
 from .machinery import machine, sources
 from .machinery.checkpoints import Checkpoint, say
 from .probes import WeightProbe
-from .run import EPOCH_COLUMNS, QUANTITIES, DivergedError, Run, no_filter, no_noise, part_of_epoch
+from .run import (
+    EPOCH_COLUMNS,
+    QUANTITIES,
+    DivergedError,
+    Run,
+    no_filter,
+    no_frozen_filters,
+    no_noise,
+    part_of_epoch,
+)
 from .schedules import per_step
 
 
@@ -91,7 +100,7 @@ class _Training:
         self.steppers = steppers.of(self.model, config, self.lrs)
         self.rows = [np.empty((0, len(self.weights), len(QUANTITIES)), np.float32)]
         self.filter_rows = [self.probe.fetch_filters()[None][:0]]
-        self.epochs, self.noise = [], []
+        self.epochs, self.noise, self.frozen_filters = [], [], []
         self.diverged_at = None
 
     @property
@@ -125,11 +134,11 @@ class _Training:
         bar.set_postfix(epoch=epoch + 1, test_accuracy=f"{measured[-1]:.3f}")
 
     def _measure_noise(self, dataset: data.Dataset) -> None:
-        epoch, every = len(self.epochs), self.config.noise_every
-        if every and epoch % every == 0:
-            self.noise.append(
-                gradient_noise.measure(self.model, dataset, epoch, self.config.seed, self.config.precision)
-            )
+        epoch, c = len(self.epochs), self.config
+        if c.noise_every and epoch % c.noise_every == 0:
+            at = (self.model, dataset, epoch, c.seed)
+            self.noise.append(gradient_noise.measure(*at, c.precision))
+            self.frozen_filters.append(gradient_noise.measure_filters(*at, c.batch_size, c.precision))
 
     def state_dict(self) -> dict:
         """All of it as tensors, numbers and names."""
@@ -144,6 +153,7 @@ class _Training:
             "filter_rows": torch.from_numpy(np.concatenate(self.filter_rows)),
             "epochs": self.epochs,
             "noise": [table.to_dict("list") for table in self.noise],
+            "frozen_filters": [table.to_dict("list") for table in self.frozen_filters],
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -159,6 +169,7 @@ class _Training:
         self.rows, self.filter_rows = [state["rows"].numpy()], [state["filter_rows"].numpy()]
         self.epochs = state["epochs"]
         self.noise = [pd.DataFrame(table) for table in state["noise"]]
+        self.frozen_filters = [pd.DataFrame(table) for table in state["frozen_filters"]]
 
     def run(self, provenance: dict[str, str | int | float]) -> Run:
         """What was measured."""
@@ -172,6 +183,7 @@ class _Training:
             pd.DataFrame(self.epochs, columns=list(EPOCH_COLUMNS)),
             provenance | resumed | {"seconds": round(time.monotonic() - self.start, 1)},
             pd.concat(self.noise, ignore_index=True) if self.noise else no_noise(),
+            pd.concat(self.frozen_filters, ignore_index=True) if self.frozen_filters else no_frozen_filters(),
             self.diverged_at,
             self._by_filter() if self.config.by_filter else no_filter(),
         )

@@ -12,7 +12,7 @@ import torch
 
 from lib import config, data, paths
 from lib.config import Config, layers_of
-from lib.run import NOISE_COLUMNS, QUANTITIES, Run
+from lib.run import FILTER_COLUMNS, NOISE_COLUMNS, QUANTITIES, Run
 
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
@@ -87,12 +87,14 @@ def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run
     run = synthetic_run(config, layers, steps)
     epochs = config.epochs if diverged_at is None else diverged_at // steps
     frozen = range(0, epochs + 1, config.noise_every) if config.noise_every else ()
-    noise = [(epoch, size, layer, 1 / size) for epoch in frozen for size in (32, 64) for layer in layers]
+    noise = [(epoch, n, layer, 1 / n, 0.5 / n) for epoch in frozen for n in (32, 64) for layer in layers]
+    filters = [(epoch, layer, i, 1.0, 2.0, 1e-4) for epoch in frozen for layer in layers for i in range(3)]
     return replace(
         run,
         steps=run.steps[run.steps["step"] < epochs * steps],
         epochs=run.epochs[:epochs],
         noise=pd.DataFrame(noise, columns=list(NOISE_COLUMNS)),
+        frozen_filters=pd.DataFrame(filters, columns=list(FILTER_COLUMNS)),
         diverged_at=diverged_at,
     )
 
@@ -103,6 +105,7 @@ def assert_same_run(left: Run, right: Run) -> None:
     pd.testing.assert_frame_equal(left.steps, right.steps, check_exact=True)
     pd.testing.assert_frame_equal(left.epochs, right.epochs, check_exact=True)
     pd.testing.assert_frame_equal(left.noise, right.noise, check_exact=True)
+    pd.testing.assert_frame_equal(left.frozen_filters, right.frozen_filters, check_exact=True)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -9,6 +9,7 @@ from scipy.special import erfcx
 from lib import theory
 from lib.config import Config
 from lib.results import analysis, numbers
+from lib.run import NOISE_COLUMNS
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 FORMS = [replace(POST, momentum=0.0, lr=4.0), POST, replace(POST, nesterov=True)]
@@ -247,13 +248,13 @@ def test_numbers_by_form_are_those_of_its_table():
 def noise_run(seed, mean_sq, variance):
     """A run with frozen checkpoints that obeys E|g_N|² = |ḡ|² + V/N, layer by layer."""
     rows = [
-        (epoch, n, layer, (mean_sq[layer] + variance / n) * (1 + seed))
+        (epoch, n, layer, (mean_sq[layer] + variance / n) * (1 + seed), mean_sq[layer] * (1 + seed))
         for epoch in (0, 8)
         for n in (32, 128, 512, 2048)
         for layer in LAYERS
     ]
     run = synthetic_run(replace(POST, seed=seed, noise_every=8))
-    return replace(run, noise=pd.DataFrame(rows, columns=["epoch", "batch_size", "layer", "grad_norm_sq"]))
+    return replace(run, noise=pd.DataFrame(rows, columns=list(NOISE_COLUMNS)))
 
 
 def test_slope_and_share_of_the_signal():

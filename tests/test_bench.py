@@ -14,6 +14,7 @@ def test_every_variant_trains(precision):
     found = bench.run(width=1, device="cpu", rounds=2, steps=1, batch_size=32, precision=precision)
     assert list(found.images_per_second) == list(speeds.VARIANTS) and found.precision == precision
     assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in found.images_per_second.values())
+    assert found.machine["bf16_units"] is bench.machine.has_bf16_units(torch.device("cpu"))
     assert found.memory_mib > 100 and found.machine["threads"] == threads == torch.get_num_threads()
 
 
@@ -41,7 +42,7 @@ def test_a_run_by_itself_and_a_sweep_are_timed_whole_on_one_thread_each(monkeypa
     monkeypatch.setattr(bench.machine, "of_training", lambda device: {"device": "CPU", "threads": 2})
     sweep = bench.sweep(jobs=3)
     assert asked == ["train --epochs 5"] * 3 + ["run tuning --scale demo --jobs 3"]
-    assert (sweep.runs, sweep.jobs, len(sweep.alone)) == (8, 3, 3) and sweep.machine["threads"] == 1
+    assert (sweep.runs, sweep.jobs, len(sweep.alone)) == (10, 3, 3) and sweep.machine["threads"] == 1
 
 
 def test_a_sweep_that_fails_is_said(monkeypatch):

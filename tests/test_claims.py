@@ -161,7 +161,9 @@ def slopes(x, at=(5, 8, 16, 19), elsewhere=-0.5):
         for n in (32, 128, 512)
         for layer in LAYERS
     ]
-    noise = pd.DataFrame(rows, columns=["epoch", "batch_size", "layer", "grad_norm_sq"])
+    noise = pd.DataFrame(rows, columns=["epoch", "batch_size", "layer", "grad_norm_sq"]).assign(
+        grad_product=np.nan
+    )
     runs = {seed: replace(run_of("dynamics/sgd", seed), noise=noise) for seed in range(3)}
     return {"gradient-noise/frozen": {seed: replace(run, steps=run.steps[:0]) for seed, run in runs.items()}}
 

@@ -11,11 +11,11 @@ from lib.results import costs
 MACHINE = {"device": "CPU", "processor": "a", "cores": 2, "threads": 2, "torch": "2", "date": "2000-01-01"}
 
 
-def measured(width: int, batch_size: int = 512, factor: float = 1.0) -> Bench:
+def measured(width: int, batch_size: int = 512, factor: float = 1.0, precision: str = "fp32") -> Bench:
     speeds = {"trainer": [50.0, 60.0, 40.0], "no_probes": [50.0, 60.0, 50.0], "plain": [25.0, 24.0, 20.0]}
     speeds |= {"convolutions": [100.0, 100.0, 100.0], "arithmetic": [200.0, 200.0, 200.0]}
     speeds = {name: [factor * s for s in of_rounds] for name, of_rounds in speeds.items()}
-    return Bench(width, batch_size, speeds, 1024.0, MACHINE)
+    return Bench(width, batch_size, speeds, 1024.0, MACHINE, precision)
 
 
 SPEEDS = [measured(8), measured(64, factor=0.1), measured(8, 128)]
@@ -51,7 +51,22 @@ def test_numbers_compare_the_smallest_and_the_largest_network():
 
 
 def test_tables_have_a_row_for_each_measurement():
-    assert costs.speeds(SPEEDS).index.tolist() == [(8, 512), (64, 512), (8, 128)]
+    assert costs.speeds(SPEEDS).index.tolist() == [(8, 512, "fp32"), (64, 512, "fp32"), (8, 128, "fp32")]
     per_image = costs.per_image(SPEEDS)
     trainer = per_image[per_image["variant"] == "trainer"]
     np.testing.assert_allclose(trainer["ms"], [20, 200, 20])
+
+
+def test_precisions_stand_side_by_side_and_do_not_mix():
+    both = [*SPEEDS, measured(8, factor=2.0, precision="bf16"), measured(64, factor=0.05, precision="bf16")]
+    assert len(costs.speeds(both)) == 5
+    of_fp32 = {name: value for name, value in costs.numbers(both, [SWEEP]).items() if name != "bf16"}
+    assert of_fp32 == {
+        name: value for name, value in costs.numbers(SPEEDS, [SWEEP]).items() if name != "bf16"
+    }
+    assert costs.per_image(both).equals(costs.per_image(SPEEDS))
+    assert costs.minutes(both).loc[8].to_dict() == {"fp32": 400.0, "bf16": 200.0}
+    text = costs.bf16_text(both)
+    assert "2.00 at width 8, 0.50 at width 64" in text and "the wrong choice here at width 64" in text
+    assert "faster at every width" in costs.bf16_text(both[:-1])
+    assert "not been measured yet" in costs.bf16_text(SPEEDS) and costs.minutes(SPEEDS)["bf16"].isna().all()

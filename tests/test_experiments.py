@@ -112,7 +112,7 @@ def test_lars_and_sgd_are_tuned_over_the_same_rates(scale):
     by_optimizer = {
         o: {replace(c, optimizer="sgd") for c in runs if c.optimizer == o} for o in ("sgd", "lars")
     }
-    assert by_optimizer["sgd"] == by_optimizer["lars"] and len(runs) == 8 * experiments.SCALES[scale].seeds
+    assert by_optimizer["sgd"] == by_optimizer["lars"] and len(runs) == 10 * experiments.SCALES[scale].seeds
     swept = {replace(c, nesterov=False) for c in configs("sweep", scale).values()}
     assert {c for c in by_optimizer["sgd"] if c.seed < 3} <= swept
 

@@ -97,7 +97,7 @@ def noise_table(factor=1.0) -> pd.DataFrame:
         for size in gradient_noise.BATCH_SIZES
         for i, layer in enumerate(LAYERS)
     ]
-    table = pd.DataFrame(rows, columns=list(NOISE_COLUMNS))
+    table = pd.DataFrame(rows, columns=list(NOISE_COLUMNS)[:4])
     return table.assign(layer=layers(table["layer"]))
 
 

@@ -10,7 +10,7 @@ from conftest import LAYERS, synthetic_run
 
 from lib import experiments, library, paths
 from lib.config import Config
-from lib.results import analysis, numbers, phrases, prose, summaries, widths
+from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -175,7 +175,16 @@ def test_the_circles_that_no_axis_holds():
 
 def test_numbers_are_written_as_in_print():
     assert numbers.signed(-0.4712) == "−0.47" and numbers.signed(0.5, 1) == "0.5"
-    assert numbers.power(3.46e-4) == "3.5 × 10⁻⁴"
+    assert rule.power(3.46e-4) == "3.5 × 10⁻⁴" and rule.power(-1.2e12) == "−1.2 × 10¹²"
+    written = {
+        5.2e-7: "5.2 × 10⁻⁷",
+        -5e-5: "−5.0 × 10⁻⁵",
+        0.0003: "0.0003",
+        -0.471: "−0.47",
+        2.0: "2",
+        0.0: "0",
+    }
+    assert {x: rule.number(x) for x in written} == written and rule.number(float("nan")) == "–"
 
 
 #: What chapters say that no glued number says, and of which numbers it must be true, at the scale of the book.

@@ -14,7 +14,7 @@ from lib import records
 from lib.config import Config, layers_of
 from lib.machinery import files
 from lib.records import RecordError
-from lib.run import QUANTITIES, STEP_COLUMNS, DivergedError
+from lib.run import QUANTITIES, STEP_COLUMNS, DivergedError, no_frozen_filters
 
 NETWORK = list(layers_of(TINY.architecture))
 
@@ -93,6 +93,38 @@ def test_measured_noise_is_kept(tmp_path):
     for change, reason in [({"grad_norm_sq": 1.0}, "damaged"), ({"layer": "prep"}, "noise is of the layers")]:
         rewritten(tmp_path / "noisy.parquet", noise=json.dumps(noisy.noise.assign(**change).to_dict("list")))
         assert_refused(tmp_path / "noisy.parquet", reason)
+
+
+def test_measured_filters_are_kept_and_those_of_other_epochs_refused(tmp_path):
+    run = recordable_run(replace(TINY, noise_every=2))
+    records.write(run, tmp_path / "filters.parquet", every=0)
+    kept = records.read(tmp_path / "filters.parquet").frozen_filters
+    assert len(kept) == 3 * 3 * 9
+    pd.testing.assert_frame_equal(kept, run.frozen_filters, check_exact=True)
+    late = replace(run, frozen_filters=run.frozen_filters[run.frozen_filters["epoch"] > 0])
+    with pytest.raises(
+        RecordError, match=r"its table of filters is of the epochs \[2.0, 4.0\] and not \[0, 2, 4\]"
+    ):
+        records.write(late, tmp_path / "late.parquet")
+    with pytest.raises(RecordError, match="its cosine is not finite everywhere"):
+        records.write(
+            replace(run, frozen_filters=run.frozen_filters.assign(cosine=np.nan)), tmp_path / "nan.parquet"
+        )
+
+
+def test_a_record_of_before_products_and_filters_were_measured_is_read(tmp_path):
+    run = recordable_run(replace(TINY, noise_every=2))
+    before = replace(run, noise=run.noise.drop(columns="grad_product"), frozen_filters=no_frozen_filters())
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(records, "NOISE_COLUMNS", list(before.noise))
+        records.write(before, tmp_path / "before.parquet", every=0)
+    back = records.read(tmp_path / "before.parquet")
+    assert back.noise["grad_product"].isna().all() and back.frozen_filters.empty
+    assert back.noise["grad_norm_sq"].equals(run.noise["grad_norm_sq"])
+    records.write(back, tmp_path / "again.parquet")
+    pd.testing.assert_frame_equal(records.read(tmp_path / "again.parquet").noise, back.noise)
+    with pytest.raises(RecordError, match="its grad_norm_sq is not finite everywhere"):
+        records.write(replace(run, noise=run.noise.assign(grad_norm_sq=np.nan)), tmp_path / "nan.parquet")
 
 
 @pytest.mark.parametrize("at, epochs", [(0, 0), (11, 0), (12, 1), (40, 3), (47, 3)])

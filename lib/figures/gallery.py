@@ -14,9 +14,10 @@ from ..experiments import Chosen
 from ..library import Given
 from ..machinery import files, speeds
 from ..records import NotRecordedError
-from ..results import analysis, claims, costs, learning_rates, tops, verdicts
+from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
 from ..run import Run
 from . import collapse, diagrams, plots, strips, style
+from . import precisions as precision_figure
 from .beside import behind
 
 #: The figure, its numbers, and the runs that they are from, or what else they are from in words.
@@ -297,6 +298,16 @@ def _cost(scale: str) -> Drawn:
     return plots.cost(table, base.width, base.batch_size), table, source
 
 
+def _precision(scale: str) -> Drawn:
+    forms = precisions.recorded(scale)
+    table = precisions.by_layer(forms)
+    return (
+        precision_figure.side_by_side(table),
+        table,
+        _all({form: _all(runs) for form, runs in forms.items()}),
+    )
+
+
 def _vectors(scale: str) -> Drawn:
     points = {f"|w| = {length:g}": diagrams.step(length) for length in (0.5, 1.0)}
     numbers = {name: pd.DataFrame(at, columns=["x", "y"]) for name, at in points.items()}
@@ -342,6 +353,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "learning-rates": lambda scale: _learning_rates(scale, smooth=True),  # 8
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
     "cost": _cost,
+    "precision": _precision,
     "claims": lambda scale: _claims(scale, None, strips.overview),
     "claims-dynamics": lambda scale: _claims(scale, "dynamics"),
     "claims-equilibrium": lambda scale: _claims(scale, "equilibrium"),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from . import files
 
 #: Raised whenever what is kept changes; a checkpoint of another format is discarded.
-FORMAT = 1
+FORMAT = 2
 #: Seconds of training between two checkpoints, and so the most that a killed run loses, but for its
 #: epoch. One of the largest network, 79 MB, takes half a second to write: a sixtieth of this. A run that is
 #: over sooner, as on a GPU, writes none.

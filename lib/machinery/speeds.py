@@ -19,6 +19,10 @@ VARIANTS = {
 }
 #: What the trainer's speed is divided by.
 RATIOS = ("no_probes", "plain", "convolutions")
+#: What it is to reach with its probes, over itself without.
+PROBES_GOAL = 0.97
+#: And in bf16 over the plain loop, by width, on a device with units for bf16.
+PLAIN_GOALS = {8: 2.5, 16: 2.2, 64: 1.7}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,13 @@ class Bench:
         quotients = np.divide(self.images_per_second["trainer"], self.images_per_second[other])
         return float(np.median(quotients)), float(quotients.min()), float(quotients.max())
 
+    def goal(self, other: str) -> float | None:
+        """What the ratio to that variant is to reach in the median; None where nothing is asked."""
+        if other == "no_probes":
+            return PROBES_GOAL
+        asked = other == "plain" and self.precision == "bf16" and self.machine.get("bf16_units")
+        return PLAIN_GOALS.get(self.width) if asked else None
+
     def text(self) -> str:
         """What `python -m lib bench` prints."""
         lines = [
@@ -46,7 +57,9 @@ class Bench:
             lines.append(f"  {np.median(self.images_per_second[name]):8,.0f} images/s  {meaning}")
         for other in RATIOS:
             median, low, high = self.ratio(other)
-            lines.append(f"  trainer / {other}: {median:.2f} ({low:.2f} to {high:.2f})")
+            goal = self.goal(other)
+            judged = "" if goal is None else f", goal {goal:g} {'reached' if median >= goal else 'missed'}"
+            lines.append(f"  trainer / {other}: {median:.2f} ({low:.2f} to {high:.2f}){judged}")
         return "\n".join([*lines, f"  peak memory of this process so far: {self.memory_mib:,.0f} MiB"])
 
 

@@ -244,11 +244,11 @@ def mean_step(run: Run, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -> pd.
 
 
 def noise(runs: Iterable[Run]) -> pd.DataFrame:
-    """The `lib.gradient_noise` tables of some runs, mean |g|² over runs; ``layer`` is categorical."""
+    """The `lib.gradient_noise` tables of some runs, means over runs; ``layer`` is categorical."""
     table = pd.concat([run.noise for run in runs])
     table["layer"] = pd.Categorical(table["layer"], categories=table["layer"].unique(), ordered=True)
     return table.groupby(["epoch", "batch_size", "layer"], observed=True, as_index=False)[
-        "grad_norm_sq"
+        ["grad_norm_sq", "grad_product"]
     ].mean()
 
 

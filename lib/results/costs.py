@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .. import config as settings
-from ..config import EPOCH_IMAGES, Config
+from ..config import EPOCH_IMAGES, PRECISIONS, Config
 from ..machinery.speeds import VARIANTS, Bench, Sweep
 
 BATCH_SIZE, EPOCHS = Config().batch_size, Config().epochs
@@ -22,27 +22,71 @@ def operations(config: Config) -> pd.DataFrame:
 
 
 def speeds(measured: list[Bench]) -> pd.DataFrame:
-    """Images per second of each variant, medians, by ``width`` and ``batch_size``."""
+    """Images per second of each variant, medians, by ``width``, ``batch_size`` and ``precision``."""
     rows = {
-        (b.width, b.batch_size): {name: round(np.median(b.images_per_second[name])) for name in VARIANTS}
+        (b.width, b.batch_size, b.precision): {
+            name: round(np.median(b.images_per_second[name])) for name in VARIANTS
+        }
         for b in measured
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index=["width", "batch_size"])
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(
+        index=["width", "batch_size", "precision"]
+    )
 
 
 def per_image(measured: list[Bench]) -> pd.DataFrame:
-    """Milliseconds for an image: ``width``, ``batch_size``, ``variant`` and ``ms``, the median over rounds."""
+    """Milliseconds for an image in fp32: ``width``, ``batch_size``, ``variant`` and ``ms``, the median over rounds."""
     rows = [
         (b.width, b.batch_size, name, 1000 / np.median(b.images_per_second[name]))
-        for b in measured
+        for b in in_fp32(measured)
         for name in VARIANTS
     ]
     return pd.DataFrame(rows, columns=["width", "batch_size", "variant", "ms"])
 
 
+def in_fp32(measured: list[Bench]) -> list[Bench]:
+    """The measurements in single precision."""
+    return [b for b in measured if b.precision == "fp32"]
+
+
+def minutes(measured: list[Bench]) -> pd.DataFrame:
+    """Minutes of a run of 24 epochs of CIFAR-10: a row for each width, a column for each precision; NaN if not measured."""
+    of_full_batches = [b for b in measured if b.batch_size == BATCH_SIZE]
+    table = pd.DataFrame(
+        [
+            (b.width, b.precision, _minutes(np.median(b.images_per_second["trainer"])))
+            for b in of_full_batches
+        ],
+        columns=["width", "precision", "minutes"],
+    )
+    return table.pivot_table("minutes", "width", "precision").reindex(columns=[*PRECISIONS])
+
+
+def _minutes(images_per_second: float) -> float:
+    return EPOCHS * EPOCH_IMAGES["cifar10"] / images_per_second / 60
+
+
+def bf16_text(measured: list[Bench]) -> str:
+    """How much faster or slower the trainer is in bf16, in a sentence."""
+    both = minutes(measured).dropna()
+    if both.empty:
+        return "On this machine bf16 has not been measured yet."
+    factors = both["fp32"] / both["bf16"]
+    of_widths = ", ".join(f"{factor:.2f} at width {width}" for width, factor in factors.items())
+    wrong = [str(width) for width in factors.index[factors <= 1]]
+    verdict = (
+        f"It is the wrong choice here at width {', '.join(wrong)}."
+        if wrong
+        else "It is faster at every width."
+    )
+    return f"On this machine bf16 makes the trainer so many times as fast as fp32: {of_widths}. {verdict}"
+
+
 def numbers(measured: list[Bench], sweeps: list[Sweep]) -> dict[str, float | int | str]:
     """What the page on cost says of them: the machine, the smallest and largest network, and a sweep."""
-    small, *_, large = sorted((b for b in measured if b.batch_size == BATCH_SIZE), key=lambda b: b.width)
+    small, *_, large = sorted(
+        (b for b in in_fp32(measured) if b.batch_size == BATCH_SIZE), key=lambda b: b.width
+    )
     sweep, *_ = sweeps
     found = _network_numbers("small", small) | _network_numbers("large", large)
     return found | {
@@ -57,6 +101,7 @@ def numbers(measured: list[Bench], sweeps: list[Sweep]) -> dict[str, float | int
         "sweep_seconds": round(sweep.together, 1),
         "sweep_alone": round(float(np.median(sweep.alone)), 1),
         "sweep_ratio": round(sweep.ratio, 2),
+        "bf16": bf16_text(measured),
         **{name: small.machine[name] for name in ("processor", "cores", "threads", "torch", "date")},
     }
 
@@ -69,6 +114,6 @@ def _network_numbers(size: str, b: Bench) -> dict[str, float | int]:
         "images": round(speed["trainer"]),
         "share": round(100 * b.ratio("convolutions")[0]),
         "of_arithmetic": round(100 * speed["convolutions"] / speed["arithmetic"]),
-        "minutes": round(EPOCHS * EPOCH_IMAGES["cifar10"] / speed["trainer"] / 60),
+        "minutes": round(_minutes(speed["trainer"])),
     }
     return {f"{size}_{name}": value for name, value in numbers.items()}

@@ -13,7 +13,6 @@ from . import analysis, rule
 Numbers = dict[str, float | int | str]
 #: What stands where there is no number.
 NONE = "–"
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(runs: list[Run]) -> float:
@@ -29,12 +28,6 @@ def rounded(values: dict[str, float], digits: int = 4) -> Numbers:
 def signed(x: float, digits: int = 2) -> str:
     """A number that may be negative, with a true minus."""
     return f"{x:.{digits}f}".replace("-", "−")
-
-
-def power(x: float) -> str:
-    """A small number as a power of ten: ``3.5 × 10⁻⁴``."""
-    mantissa, exponent = f"{x:.1e}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}"
 
 
 def difference(name: str, of_seeds: pd.Series) -> Numbers:
@@ -90,7 +83,7 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
     peak = analysis.peaks(deep)
     jump = deep.groupby("layer", observed=True)["weight_norm_sq"].pct_change()
     return {
-        "cosine_convolutions": power(cosine.drop(analysis.CLASSIFIER).max()),
+        "cosine_convolutions": rule.power(cosine.drop(analysis.CLASSIFIER).max()),
         "cosine_classifier": round(float(cosine[analysis.CLASSIFIER]), 3),
         "layers": len(peak),
         "peak_first": round(float(peak.min()), 1),
@@ -188,7 +181,7 @@ def noise_numbers(runs: list[Run]) -> Numbers:
     ``slope_…``, as text, and ``signal_…``, in %, are of the checkpoints within the run: least, median and greatest
     over these and the convolutions, and ``signal_worst`` the layer of the greatest share. ``start_…`` and
     ``end_…`` are the same before the first step and after the last. ``steep`` is how many of the ``slopes`` within
-    the run are below −½. ``critical_…`` are batch sizes of `critical_batches`.
+    the run are below −½.
     """
     config = runs[0].config
     slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
@@ -205,30 +198,7 @@ def noise_numbers(runs: list[Run]) -> Numbers:
         found |= rounded({f"{prefix}signal_median": 100 * rows["signal"].median()}, 0)
         found |= rounded({f"{prefix}signal_high": 100 * rows["signal"].max()}, 0)
     steep = slopes[slopes["epoch"] >= config.epochs / 2]
-    found |= {"steep": int((steep["slope"] < -0.5).sum()), "steep_of": len(steep)}
-    critical = critical_batches(runs)
-    return found | {
-        "critical_median": _batch(critical.median()),
-        "critical_least": _batch(critical.min()),
-        "critical_worst": str(critical.idxmin()),
-    }
-
-
-def _batch(size: float) -> str:
-    """A batch size in words, to two digits."""
-    return "none at all" if np.isinf(size) else f"{float(f'{size:.2g}'):,.0f}"
-
-
-def critical_batches(runs: list[Run]) -> pd.Series:
-    """V/|ḡ|² of each convolution, the batch size at which signal and noise are equal, within the run.
-
-    From the mean share of the signal at the frozen checkpoints; infinite where none was found.
-    """
-    config = runs[0].config
-    slopes = analysis.noise_slopes(analysis.convolutions(analysis.noise(runs)), config.batch_size)
-    within = slopes[slopes["epoch"].between(1, config.epochs - 1)]
-    share = within.groupby("layer", observed=True, sort=False)["signal"].mean()
-    return (config.batch_size * (1 / share - 1)).rename("V/|ḡ|²")
+    return found | {"steep": int((steep["slope"] < -0.5).sum()), "steep_of": len(steep)}
 
 
 def quotient_numbers(whole: list[Run], quarter: list[Run]) -> Numbers:

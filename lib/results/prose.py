@@ -11,7 +11,18 @@ import pandas as pd
 from .. import experiments, library
 from ..machinery import speeds
 from ..run import Run
-from . import analysis, costs, learning_rates, numbers, phrases, summaries, tops
+from . import (
+    analysis,
+    costs,
+    filters,
+    ghosts,
+    learning_rates,
+    numbers,
+    phrases,
+    precisions,
+    summaries,
+    tops,
+)
 from .numbers import Numbers
 
 
@@ -79,6 +90,7 @@ def equilibrium(scale: str) -> Numbers:
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
     run, *others = runs
     by_epoch = analysis.ratio_by_epoch(run, others)
+    frozen = library.forms(scale, "gradient-noise")["frozen"]
     found = numbers.equation_numbers(by_epoch, run.config.epochs / 12)
     end = analysis.EQUILIBRIUM_WINDOW[1] * run.config.epochs
     closed = analysis.end_of_training(run, pd.Series([end]))
@@ -92,6 +104,7 @@ def equilibrium(scale: str) -> Numbers:
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
+        | filters.numbers(frozen, run.config)
         | {"window": analysis.window_text(run.config.epochs), "seeds": phrases.seeds(len(runs))}
     )
 
@@ -101,10 +114,12 @@ def batch_size(scale: str) -> Numbers:
     whole = library.runs(scale, "dynamics/heavy-ball")
     quarter = library.runs(scale, "batch-size")
     plain = analysis.dynamics(library.first(scale, "dynamics/sgd"))
+    frozen = library.runs(scale, "gradient-noise")
     return (
         numbers.correlation_numbers(analysis.dynamics(whole[0]))
         | numbers.correlation_numbers(plain, "plain")
-        | numbers.noise_numbers(library.runs(scale, "gradient-noise"))
+        | numbers.noise_numbers(frozen)
+        | ghosts.numbers(frozen)
         | numbers.quotient_numbers(whole, quarter)
         | {"batch": whole[0].config.batch_size, "accuracy": numbers.percent(whole)}
         | {"quarter_accuracy": numbers.percent(quarter)}
@@ -185,8 +200,8 @@ def live_table(run: Run) -> pd.DataFrame:
 
 
 def cost(scale: str) -> Numbers:
-    """What was measured of speed, which is the same whatever the scale of the other chapters."""
-    return costs.numbers(*speeds.read())
+    """What was measured of speed, the same whatever the scale, and what precision changes."""
+    return costs.numbers(*speeds.read()) | {"precision": precisions.text(scale)}
 
 
 def _tuned(runs: list[Run]) -> Numbers:

@@ -17,6 +17,7 @@ INSIDE, OUTSIDE = "inside", "outside"
 CONFIDENCE = 0.9
 #: Of fewer seeds the scatter is not known well enough for an interval.
 ENOUGH_SEEDS = 3
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,14 @@ def decide(table: pd.DataFrame, bound: Bound, worst: pd.Series | None = None) ->
 
 
 def number(x: float) -> str:
-    """Short, with a true minus, and without an exponent where that is as short."""
+    """Short, with a true minus; very small or large, as a power of ten."""
     if np.isnan(x):
         return "–"
     text = f"{x:.2f}" if 0.095 <= abs(x) < 1000 and x != round(x) else f"{x:.2g}"
-    return text.replace("-", "−")
+    return power(x) if "e" in text else text.replace("-", "−")
+
+
+def power(x: float) -> str:
+    """A number as a power of ten: ``3.5 × 10⁻⁴``."""
+    mantissa, exponent = f"{x:.1e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(SUPERSCRIPTS)}".replace("-", "−")

@@ -6,7 +6,7 @@ import pandas as pd
 
 from .. import experiments, library
 from ..run import Run
-from . import analysis, numbers, statistics
+from . import analysis, ghosts, numbers, statistics
 
 #: The narrow scale and the wide one, on the same images and with the same schedule.
 SCALES = ("small", "paper")
@@ -114,7 +114,7 @@ def _noise() -> str:
             "Gradients at frozen weights are not recorded at both widths yet, so their noise cannot be compared: "
             f"`python -m lib run gradient-noise --scale {SCALES[-1]}` makes them."
         )
-    narrow, wide = (numbers.critical_batches(runs[scale]) for scale in SCALES)
+    narrow, wide = (ghosts.critical_batches(runs[scale]) for scale in SCALES)
     larger = int((wide > narrow).sum())
     widths = [experiments.base(scale).width for scale in SCALES]
     return (

@@ -81,7 +81,8 @@ def run(
             seconds = _timed(work, on)
             if epoch:  # the first round warms up
                 speeds[name].append(round(steps * config.batch_size / seconds, 1))
-    memory, here = _memory_mib(on), machine.of_training(on)
+    memory = _memory_mib(on)
+    here = machine.of_training(on) | {"bf16_units": machine.has_bf16_units(on)}
     return Bench(width, batch_size, speeds, memory, here, precision)
 
 

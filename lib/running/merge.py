@@ -68,7 +68,7 @@ def _known() -> dict[str, Path]:
 
 def _same_numbers(left: Run, right: Run) -> bool:
     """Whether all that was measured is the same, wherever and whenever it was."""
-    tables = ("steps", "epochs", "noise")
+    tables = ("steps", "epochs", "noise", "frozen_filters", "by_filter")
     return left.diverged_at == right.diverged_at and all(
         getattr(left, t).equals(getattr(right, t)) for t in tables
     )
