@@ -24,12 +24,14 @@ def setup(app):
 
 def read_captions(app, doctree):
     """Writes what cells say about their tables into these."""
-    for cell in doctree.findall(lambda node: node.get("nb_element") == "cell_code" if isinstance(node, nodes.Element) else False):
+    for cell in doctree.findall(
+        lambda node: node.get("nb_element") == "cell_code" if isinstance(node, nodes.Element) else False
+    ):
         about = cell["cell_metadata"].get("table")
         if not about:
             continue
         for raw in [raw for raw in cell.findall(nodes.raw) if "<table" in raw.astext()]:
-            text = TABLE.sub(lambda match: captioned(match[0], **about), raw.astext())
+            text = TABLE.sub(lambda match, about=about: captioned(match[0], **about), raw.astext())
             raw.replace_self(nodes.raw("", text, format="html", classes=raw["classes"]))
 
 
@@ -50,7 +52,9 @@ def as_cards(rows):
     def labelled(row):
         of_columns = iter(labels)
         return re.sub(
-            r"<(th|td)\b", lambda cell: f'<{cell[1]} data-label="{html.escape(next(of_columns), quote=True)}"', row[0]
+            r"<(th|td)\b",
+            lambda cell: f'<{cell[1]} data-label="{html.escape(next(of_columns), quote=True)}"',
+            row[0],
         )
 
     body = re.sub(r"<tr\b.*?</tr>", labelled, body, flags=re.DOTALL)
@@ -71,7 +75,9 @@ def complete(app, pagename, templatename, context, doctree):
             return match[0]
         table = match[0]
         if "<caption" not in table:
-            table = re.sub(r"<table\b[^>]*>", rf"\g<0><caption class='unseen'>{section}</caption>", table, count=1)
+            table = re.sub(
+                r"<table\b[^>]*>", rf"\g<0><caption class='unseen'>{section}</caption>", table, count=1
+            )
         head, end, body = table.partition("</thead>")
         return scoped(head, "col") + end + scoped(body, "row")
 

@@ -102,7 +102,9 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         heading = chapter.select_one("h1, h2")
         assert heading is not None
         level = int(heading.name[1])
-        title = "".join(heading.find_all(string=True, recursive=False)).strip()  # without the sign of its link
+        title = "".join(
+            heading.find_all(string=True, recursive=False)
+        ).strip()  # without the sign of its link
         begins = [str(number) for *where, number in headings if where == [level, title]]
         link = page.new_tag("a", href=f"#{mark['id']}", string=title)
         link.append(page.new_tag("span", string=" ".join(begins)))
