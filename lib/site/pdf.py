@@ -113,7 +113,7 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
     # what led to a page that is left out is text
-    known = {element["id"] for element in page.select("[id]")}
+    known = {str(element["id"]) for element in page.select("[id]")}
     for link in page.select("a[href^='#']"):
         if str(link["href"]).removeprefix("#") not in known:
             link.unwrap()
