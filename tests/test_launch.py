@@ -57,7 +57,7 @@ def test_pages_lead_where_the_address_says_and_without_one_nowhere(address, tmp_
         tag.get("name") or tag.get("property"): tag["content"]
         for tag in pages["chapter"].find_all("meta", content=True)
     }
-    assert meta["description"] == 'The step is √(2λα) "in balance". It has no parameter.'
+    assert meta["description"] == "The step is √(2λα) “in balance”. It has no parameter."
     chapter = pages["chapter"]
     assert chapter.find("a", href="../_sources/book/chapter.ipynb")
     assert "make book SCALE=demo" in chapter.get_text() and "-p scale demo" in chapter.get_text()

@@ -75,9 +75,9 @@ def plain(tex):
         text = re.sub(
             r"\\[td]?frac" + ARGUMENT + ARGUMENT, lambda match: "/".join(map(factor, match.groups())), text
         )
-        text = re.sub(r"\\sqrt" + ARGUMENT, lambda match: f"√{factor(match[1])}", text)
+        text = re.sub(r"\\sqrt" + ARGUMENT, lambda match: f"√{root(match[1])}", text)
     text = re.sub(r"\\([a-zA-Z]+)", lambda match: character(match[1]), text)
-    for power, sign in {"^2": "²", "^3": "³", "^4": "⁴"}.items():
+    for power, sign in {"^2": "²", "^3": "³", "^4": "⁴", "_0": "₀", "_1": "₁"}.items():
         text = text.replace(power, sign)
     return " ".join(re.sub(r"[\\{}$]", "", text).split())
 
@@ -91,6 +91,12 @@ def factor(argument):
     """An argument that something is multiplied or divided by: in brackets, if it is more than a product."""
     text = inside(argument)
     return text if re.fullmatch(r"[\\\w|]+", text) else f"({text})"
+
+
+def root(argument):
+    """An argument that a root is taken of: in brackets, if it is more than one thing."""
+    text = inside(argument)
+    return text if re.fullmatch(r"\\?[a-zA-Z]+|\d", text) else f"({text})"
 
 
 def character(name):
