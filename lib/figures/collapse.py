@@ -55,4 +55,3 @@ def layers(table: pd.DataFrame, line: str) -> Figure:
         arrowprops={"arrowstyle": "-", "linewidth": 0.8},
     )
     return figure
-

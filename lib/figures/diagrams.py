@@ -47,7 +47,12 @@ def vectors() -> Figure:
         between = np.radians((DIRECTION + turned) / 2)
         axes.add_patch(Wedge((x, low), 0.3, DIRECTION, turned, facecolor="black", alpha=0.15))
         axes.text(
-            x + 0.22 * np.cos(between), low + 0.22 * np.sin(between), "θ", ha="center", va="center", fontsize=12
+            x + 0.22 * np.cos(between),
+            low + 0.22 * np.sin(between),
+            "θ",
+            ha="center",
+            va="center",
+            fontsize=12,
         )
         axes.text(x + 0.5 * length, low - 0.14, name, ha="center", va="center", fontsize=12)
     axes.set(xlim=(-0.03, 1.9 if is_narrow() else 3.8), ylim=(low - 0.22, 0.97), aspect="equal")
@@ -104,7 +109,9 @@ def network(config: Config, image_size: int) -> Figure:
         corners = [place(start, 1.02), place(start, 1.2), place(end + 0.5, 1.2)]
         axes.plot(*np.transpose(corners), color="black", linewidth=1)
         axes.add_patch(_arrow(place(end + 0.5, 1.21), place(end + 0.5, 0.52)))
-    limits = {"xlim": (-0.1, 4), "ylim": (-last, 0.5)} if down else {"xlim": (-0.5, last), "ylim": (-0.1, 1.35)}
+    limits = (
+        {"xlim": (-0.1, 4), "ylim": (-last, 0.5)} if down else {"xlim": (-0.5, last), "ylim": (-0.1, 1.35)}
+    )
     axes.set(**limits)
     axes.axis("off")
     return figure

@@ -288,7 +288,11 @@ def _network(scale: str) -> Drawn:
 
 def _augmentation(scale: str) -> Drawn:
     dataset = experiments.base(scale).dataset
-    return comparisons.images(examples.read(dataset)), pd.DataFrame(), f"scale {scale}: {examples.SOURCES[dataset]}"
+    return (
+        comparisons.images(examples.read(dataset)),
+        pd.DataFrame(),
+        f"scale {scale}: {examples.SOURCES[dataset]}",
+    )
 
 
 def _cost(scale: str) -> Drawn:

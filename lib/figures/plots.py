@@ -28,7 +28,9 @@ def _against_epoch(axes, table: pd.DataFrame, column: str) -> None:
     """One coloured line for each layer against the epoch, with the range of most steps as a band around it."""
     colours = layer_colours(table["layer"].cat.categories)
     for layer, rows in averaged(table, column).groupby("layer", observed=True):
-        axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colours[layer], alpha=0.15, linewidth=0)
+        axes.fill_between(
+            rows["epoch"], rows["low"], rows["high"], color=colours[layer], alpha=0.15, linewidth=0
+        )
         axes.plot(rows["epoch"], rows[column], color=colours[layer], linewidth=1.5, label=layer)
     axes.set(xlabel="epoch", xlim=(0, np.ceil(table["epoch"].max())))
 
@@ -81,7 +83,9 @@ def balance(table: pd.DataFrame) -> Figure:
         colour = layer_colours(table["layer"].cat.categories)[layer]
         axes.plot(rows["epoch"], rows["growth / shrinkage"], color=colour, linewidth=1.2)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set(xlabel="epoch", ylabel="growth / shrinkage", ylim=(0, 3), xlim=(0, np.ceil(table["epoch"].max())))
+    axes.set(
+        xlabel="epoch", ylabel="growth / shrinkage", ylim=(0, 3), xlim=(0, np.ceil(table["epoch"].max()))
+    )
     say_cut_off(axes, growth_over_shrinkage(table)["growth / shrinkage"])
     return figure
 
@@ -89,7 +93,9 @@ def balance(table: pd.DataFrame) -> Figure:
 def growth_over_shrinkage(table: pd.DataFrame) -> pd.DataFrame:
     """The ratio of their means over each quarter of an epoch: ``layer``, ``epoch``, ``growth / shrinkage``."""
     growth, shrinkage = (averaged(table, column) for column in ("growth", "shrinkage"))
-    return growth[["layer", "epoch"]].assign(**{"growth / shrinkage": growth["growth"] / shrinkage["shrinkage"]})
+    return growth[["layer", "epoch"]].assign(
+        **{"growth / shrinkage": growth["growth"] / shrinkage["shrinkage"]}
+    )
 
 
 @styled

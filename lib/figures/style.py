@@ -245,7 +245,9 @@ def layer_panels(table: pd.DataFrame, below: float = 0):
     return figure, [(a, g, colours[g[0]]) for a, g in zip(axes, groups, strict=True)]
 
 
-def name_ends(axes, ends: pd.Series, colours: Mapping[str, Any], apart: float = 0.08, fontsize: float = 9) -> None:
+def name_ends(
+    axes, ends: pd.Series, colours: Mapping[str, Any], apart: float = 0.08, fontsize: float = 9
+) -> None:
     """Writes each line's name beside its end, moved as far as it takes for none to lie on another.
 
     ``ends`` are the last y by name; ``apart`` is the distance of two names, as a fraction of the axis. The
@@ -273,10 +275,19 @@ def name_ends(axes, ends: pd.Series, colours: Mapping[str, Any], apart: float = 
 def say_cut_off(axes, values: pd.Series) -> None:
     """Writes into the corner of a panel how many of the values lie above or below its limits, if any."""
     low, high = axes.get_ylim()
-    for sign, count, y, side in (("↑", (values > high).sum(), 0.98, "top"), ("↓", (values < low).sum(), 0.02, "bottom")):
+    for sign, count, y, side in (
+        ("↑", (values > high).sum(), 0.98, "top"),
+        ("↓", (values < low).sum(), 0.02, "bottom"),
+    ):
         if count:
             axes.text(
-                0.98, y, f"{sign} {count:,} of {len(values):,}", transform=axes.transAxes, ha="right", va=side, fontsize=8
+                0.98,
+                y,
+                f"{sign} {count:,} of {len(values):,}",
+                transform=axes.transAxes,
+                ha="right",
+                va=side,
+                fontsize=8,
             )
 
 

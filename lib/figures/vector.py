@@ -77,9 +77,7 @@ def at_night(colour) -> str:
 def adaptive(svg: str) -> str:
     """matplotlib's SVG with the colours of a dark page beside its own."""
     used = sorted(set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})", svg)))
-    rules = [
-        f'[style*="{what}: {colour}"]{{{what}:{at_night(colour)}!important}}' for what, colour in used
-    ]
+    rules = [f'[style*="{what}: {colour}"]{{{what}:{at_night(colour)}!important}}' for what, colour in used]
     dark = "".join([f"text{{fill:{at_night('black')}}}", *rules])
     return svg.replace("</style>", f"@media (prefers-color-scheme:dark){{{dark}}}</style>", 1)
 
@@ -88,13 +86,17 @@ def smaller(svg: str) -> str:
     """The same drawing in fewer bytes: to a hundredth of a point, and the style of equal marks said once."""
 
     def rounded(match: re.Match) -> str:
-        return match[1] + re.sub(r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), match[2])
+        return match[1] + re.sub(
+            r"-?\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}".rstrip("0").rstrip("."), match[2]
+        )
 
     def once(match: re.Match) -> str:
         styles = set(re.findall(r' style="([^"]*)"', match[2]))
         if len(styles) != 1:
             return match[0]
-        return f'{match[1]} style="{styles.pop()}">' + re.sub(r'\s+(<use [^>]*?) style="[^"]*"', r"\n\1", match[2])
+        return f'{match[1]} style="{styles.pop()}">' + re.sub(
+            r'\s+(<use [^>]*?) style="[^"]*"', r"\n\1", match[2]
+        )
 
     svg = re.sub(r'(\b(?:d|x|y|x1|x2|y1|y2|width|height|points)=)("[^"]*")', rounded, svg)
     svg = re.sub(r"(<g clip-path=[^>]*)>((?:\s*<use [^>]*>)+)", once, svg)
