@@ -8,10 +8,39 @@ import re
 import unicodedata
 
 #: What TeX calls by a name of its own.
-NAMES = {"cdot": "·", "approx": "≈", "infty": "∞", "propto": "∝", "neq": "≠", "pm": "±", "sum": "∑", "int": "∫"}
-NAMES |= {"le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "times": "×", "to": "→", "leftarrow": "←", "prod": "∏"}
-NAMES |= {"mid": "|", "ll": "≪", "gg": "≫", "sim": "∼", "varepsilon": "ε", "dots": "…", "ldots": "…", "in": "∈"}
-NAMES |= dict.fromkeys(["left", "right", "big", "bigl", "bigr", "Bigl", "Bigr", "quad", "qquad", "displaystyle"], "")
+NAMES = {
+    "cdot": "·",
+    "approx": "≈",
+    "infty": "∞",
+    "propto": "∝",
+    "neq": "≠",
+    "pm": "±",
+    "sum": "∑",
+    "int": "∫",
+}
+NAMES |= {
+    "le": "≤",
+    "leq": "≤",
+    "ge": "≥",
+    "geq": "≥",
+    "times": "×",
+    "to": "→",
+    "leftarrow": "←",
+    "prod": "∏",
+}
+NAMES |= {
+    "mid": "|",
+    "ll": "≪",
+    "gg": "≫",
+    "sim": "∼",
+    "varepsilon": "ε",
+    "dots": "…",
+    "ldots": "…",
+    "in": "∈",
+}
+NAMES |= dict.fromkeys(
+    ["left", "right", "big", "bigl", "bigr", "Bigl", "Bigr", "quad", "qquad", "displaystyle"], ""
+)
 BRACES = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 #: What a macro takes: something in braces, or the next character or macro.
 ARGUMENT = rf"\s*({BRACES}|\\[a-zA-Z]+|\w)"
@@ -43,7 +72,9 @@ def plain(tex):
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)" + ARGUMENT, lambda match: inside(match[1]), text)
     text = re.sub(r"\\tilde" + ARGUMENT, lambda match: inside(match[1]) + "\u0303", text)
     for _ in range(3):  # as deep as they are nested
-        text = re.sub(r"\\[td]?frac" + ARGUMENT + ARGUMENT, lambda match: "/".join(map(factor, match.groups())), text)
+        text = re.sub(
+            r"\\[td]?frac" + ARGUMENT + ARGUMENT, lambda match: "/".join(map(factor, match.groups())), text
+        )
         text = re.sub(r"\\sqrt" + ARGUMENT, lambda match: f"√{factor(match[1])}", text)
     text = re.sub(r"\\([a-zA-Z]+)", lambda match: character(match[1]), text)
     for power, sign in {"^2": "²", "^3": "³", "^4": "⁴"}.items():

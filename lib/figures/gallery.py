@@ -133,11 +133,16 @@ def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool 
         raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
     with files.whole(path) as file:
         if suffix == ".csv":
-            indexed = drawn.numbers.index.names != [None]
-            file.write(drawn.numbers.to_csv(index=indexed, float_format="%.4g").encode())
+            file.write(table(drawn))
         else:
             style.save(drawn.figure, file, suffix[1:])
     return path
+
+
+def table(drawn: Picture) -> bytes:
+    """The numbers of a figure as CSV, to four digits, which is more than can be read from it."""
+    indexed = drawn.numbers.index.names != [None]
+    return drawn.numbers.to_csv(index=indexed, float_format="%.4g", lineterminator="\n").encode()
 
 
 def check_suffix(path: str | Path) -> str:
