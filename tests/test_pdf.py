@@ -70,7 +70,11 @@ def test_equations_and_figures_of_every_page_are_printed(toy):
     assert b"MathJax_Math-Italic" in content  # the font of λ: without MathJax, TeX's source would stand there
     assert b"/Subtype /Image" in content
     assert pdf.outline(printed) == [
-        (1, "Toy", 1), (2, "Contents", 1), (2, "A chapter", 3), (3, "Another one", 3), (2, "Another one", 4)
+        (1, "Toy", 1),
+        (2, "Contents", 1),
+        (2, "A chapter", 3),
+        (3, "Another one", 3),
+        (2, "Another one", 4),
     ]
     first, *_, last = pages = [page.extract_text() for page in PdfReader(printed).pages]
     assert re.findall(r"(A chapter|Another one)\s*(\d+)", first) == [("A chapter", "3"), ("Another one", "4")]
@@ -88,7 +92,9 @@ def test_the_whole_book_is_short_and_each_chapter_is_found():
     assert len(pages) < 60
     listed = re.findall(r"(?m)^\W*(.+?)\W*(\d+)$", pages[0].partition("Contents")[2])
     chapters = [(title, int(number)) for title, number in listed if (title, int(number)) in headings]
-    assert len(chapters) == len(listed) - 1 == len(set(chapters)) >= 16  # the last is the number of the page itself
+    assert (
+        len(chapters) == len(listed) - 1 == len(set(chapters)) >= 16
+    )  # the last is the number of the page itself
     assert not any("needs JavaScript" in page for page in pages)
 
 

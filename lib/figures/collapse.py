@@ -4,8 +4,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .layout import is_narrow, name_ends, width
 from .reduced import root_mean_squares
-from .style import THEORY, is_narrow, layer_colours, name_ends, styled, width
+from .style import THEORY, layer_colours, styled
 
 #: What each panel shows, by its column.
 PANELS = {

@@ -9,25 +9,10 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..results import learning_rates
+from .layout import grid, is_narrow, legend_above, log_ticks, name_ends, new_axes, percent_ticks, width
 from .plots import shared_limits
 from .reduced import over_runs
-from .style import (
-    THEORY,
-    VARIANTS,
-    architecture_style,
-    form_name,
-    form_style,
-    grid,
-    is_narrow,
-    layer_colours,
-    legend_above,
-    log_ticks,
-    name_ends,
-    new_axes,
-    percent_ticks,
-    styled,
-    width,
-)
+from .style import THEORY, VARIANTS, architecture_style, form_name, form_style, layer_colours, styled
 
 
 @styled

@@ -6,7 +6,8 @@ from matplotlib.patches import Arc, FancyArrowPatch, FancyBboxPatch, Wedge
 
 from .. import theory
 from ..config import CLASSIFIER, Config, parse_architecture
-from .style import is_narrow, label_styles, layer_colours, new_axes, styled
+from .layout import is_narrow, new_axes
+from .style import label_styles, layer_colours, styled
 
 #: λα of the drawn steps: far above that of a training, so that decay can be seen.
 DRAWN_DECAY = 0.08

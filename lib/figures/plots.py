@@ -7,21 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from .layout import layer_panels, legend_above, name_ends, new_axes, say_cut_off
 from .reduced import averaged, root_mean_squares, thinned
-from .style import (
-    CIRCLES,
-    THEORY,
-    form_name,
-    form_style,
-    label_styles,
-    layer_colours,
-    layer_panels,
-    legend_above,
-    name_ends,
-    new_axes,
-    say_cut_off,
-    styled,
-)
+from .style import CIRCLES, THEORY, form_name, form_style, label_styles, layer_colours, styled
 
 
 def _against_epoch(axes, table: pd.DataFrame, column: str) -> None:

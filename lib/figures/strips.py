@@ -12,7 +12,8 @@ from ..config import CLASSIFIER
 from ..results.claims import POST, Claim
 from ..results.rule import FAILS, HOLDS, INSIDE, OUTSIDE, Verdict
 from ..results.verdicts import NOT_RECORDED, brief
-from .style import is_narrow, layer_colours, new_axes, styled, width
+from .layout import is_narrow, new_axes, width
+from .style import layer_colours, styled
 
 Judged = list[tuple[Claim, Verdict | None]]
 BAND = {"color": "0.88", "zorder": 0}

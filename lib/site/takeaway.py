@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from .. import experiments, paths
 from ..experiments import Chosen
-from ..figures import gallery, style
+from ..figures import gallery, layout, style
 
 #: The command that a caption ends with: the figure's name, and the options that choose its runs.
 COMMAND = re.compile(
@@ -47,7 +47,7 @@ def write(name: str, chosen: Chosen, folder: Path) -> Files:
     """Draws a figure, for a screen and for a phone, and writes all its files; raises what `gallery.picture` raises."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = gallery.picture(name, chosen)
-    with style.narrow():
+    with layout.narrow():
         narrow = gallery.picture(name, chosen)
     svg, png, csv = (folder / f"{name}{suffix}" for suffix in (".svg", ".png", ".csv"))
     slim = folder / f"{name}-narrow.svg"
