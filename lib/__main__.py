@@ -300,7 +300,7 @@ def figure(name, scale, changes, file, beside, out):
     the runs that it needs are trained first, unless they are already.
     """
     from . import records
-    from .figures import gallery
+    from .figures import gallery, origins
     from .running import own
 
     if file and changes:
@@ -309,9 +309,9 @@ def figure(name, scale, changes, file, beside, out):
         raise click.UsageError("--beside draws the recorded runs behind others: give --set or --run as well")
     out = out or f"{name}.svg"
     gallery.check_suffix(out)
-    chosen = gallery.given(name, records.read(file), file, scale) if file else which(scale, changes)
+    chosen = origins.given(name, records.read(file), file, scale) if file else which(scale, changes)
     if changes and chosen.changes:
-        needed = gallery.check_depends(name, chosen)
+        needed = origins.check_depends(name, chosen)
         with resumable():
             own.train(chosen, needed)
     click.echo(gallery.save(name, chosen, out, beside))

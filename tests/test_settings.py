@@ -14,7 +14,7 @@ from conftest import recordable_run
 from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, training
-from lib.figures import gallery
+from lib.figures import gallery, origins
 from lib.results import analysis, tries
 from lib.running import own
 
@@ -319,7 +319,7 @@ def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
     call("figure", "step", "--run", "mine.parquet", "--out", "mine.csv")
     assert pd.read_csv(tmp_path / "mine.csv")["epoch"].max() == pytest.approx(sgd.steps["epoch"].max())
     assert call("figure", "step", "--run", "mine.parquet", "--beside").startswith("step.svg")
-    drawn = gallery.picture("step", gallery.given("step", sgd, "mine.parquet"))
+    drawn = gallery.picture("step", origins.given("step", sgd, "mine.parquet"))
     assert "digits, width 8, 5 epochs" in drawn.source and drawn.source.endswith("step --run mine.parquet`")
 
 
