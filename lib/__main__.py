@@ -65,13 +65,16 @@ def config_options(command):
             default = "digits"
         elif field.name == "peak_epoch":
             default = "5 of 24, or in proportion"
+        elif field.type is tuple:
+            default = f"{defaults['digits'][0]:g}; given so many times for one each"
         elif len(set(defaults.values())) == 1:
-            default = defaults["digits"]
+            default = defaults["digits"] if defaults["digits"] != "" else "none"
         else:
             default = ", ".join(f"{value} for {name}" for name, value in defaults.items())
         command = click.option(
             "--" + field.name.replace("_", "-"),
-            type=field.type,
+            type=float if field.type is tuple else field.type,
+            multiple=field.type is tuple,
             is_flag=field.type is bool,
             default=None,
             help=f"{field.metadata['help']}" + ("" if field.type is bool else f"  [default: {default}]"),
@@ -87,7 +90,7 @@ def train(out, dataset, **options):
     dataset = dataset or "digits"
     # an unknown name is refused by Config itself
     base = BASES.get(dataset, experiments.base("small"))
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
         base = base.stretched(given["epochs"])
     config = replace(base, dataset=dataset, **given)

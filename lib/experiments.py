@@ -310,6 +310,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
+    "conclusion": _ALL_CLAIMS,
     "status": _ALL_CLAIMS,
 }
 

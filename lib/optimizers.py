@@ -1,6 +1,7 @@
 """SGD and LARS as the paper writes them, with foreach kernels."""
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -66,7 +67,7 @@ class _ForeachOptimizer(torch.optim.Optimizer):
         torch._foreach_add_(buffers, direction)
         return [*torch._foreach_add(direction, buffers, alpha=momentum)] if nesterov else buffers
 
-    def _running_rms(self, weights, norms: list[Tensor], decay: float) -> list[Tensor]:
+    def _running_rms(self, weights, norms: Sequence[Tensor], decay: float) -> list[Tensor]:
         """Root mean square of each gradient's norm so far, with weights that fall by ``decay`` a step."""
         for w in weights:
             if "running" not in self.state[w]:  # sums of the squares and of their weights

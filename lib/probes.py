@@ -1,5 +1,7 @@
 """What is measured at every step, kept on the device until it is fetched."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -100,7 +102,7 @@ class WeightProbe:
         self.filter_sums.zero_()
         return sums
 
-    def _filter_dots(self, left: list[Tensor], right: list[Tensor]) -> Tensor:
+    def _filter_dots(self, left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
         return torch.cat([(left[i] * right[i]).sum(dim=(1, 2, 3)) for i in self.filtered])
 
     def _check_before(self) -> None:
@@ -134,5 +136,5 @@ def _norms_sq(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).square()
 
 
-def _dots(left: list[Tensor], right: list[Tensor]) -> Tensor:
+def _dots(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
     return torch.stack([product.sum() for product in torch._foreach_mul(left, right)])

@@ -159,9 +159,12 @@ def test_pages_are_in_four_groups_and_the_status_is_executed_last():
     assert book.notebooks(paths.ROOT)[-1].stem == "status"  # it shows how long the others took
 
 
+#: They show what is the same at every scale, or train on digits.
+OF_NO_SCALE = ("live", "own-network", "cost", "width", "summary")
+
+
 def test_committed_chapters_are_as_papermill_found_them():
     for chapter in book.notebooks(paths.ROOT):
-        # the live chapter trains on digits at every scale
-        assert chapter.stem in ("live", "own-network", "cost") or book.declared(chapter)["scale"] is None
+        assert chapter.stem in OF_NO_SCALE or book.declared(chapter)["scale"] is None
         tags = [tag for cell in nbformat.read(chapter, 4).cells for tag in cell.metadata.get("tags", ())]
         assert "injected-parameters" not in tags, chapter

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
-from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.testing.compare import compare_images
 
 from lib import gradient_noise
 from lib.config import Config
-from lib.figures import plots, style
+from lib.figures import comparisons, layout, plots, reduced, style
 from lib.machinery.speeds import VARIANTS
 from lib.results import analysis, learning_rates, tops
 from lib.run import NOISE_COLUMNS
@@ -117,6 +116,7 @@ def dynamics_table(factor=1.0) -> pd.DataFrame:
     hump = np.sin(np.pi * t)
     return pd.DataFrame(
         {
+            "step": np.repeat(range(60), 3),
             "epoch": 24 * t,
             "layer": layers(np.tile(LAYERS, 60)),
             "shrinkage": 1e-3 * (1 + i) * hump,
@@ -174,7 +174,7 @@ def halved(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_canned(image: str, factor=1.0) -> Figure:
     arguments, limits = canned(factor)[image]
-    figure = getattr(plots, image.partition("-")[0])(*arguments)
+    figure = DRAWING[image.partition("-")[0]](*arguments)
     for axes in figure.axes if limits else ():
         axes.set_ylim(limits)
     return figure
@@ -208,7 +208,13 @@ def test_every_figure_has_an_image():
     assert {image.partition("-")[0] for image in IMAGES} == set(NAMES)
 
 
-NAMES = [n for n, f in inspect.getmembers(plots, inspect.isfunction) if hasattr(f, "__wrapped__")]
+DRAWING = {
+    name: function
+    for module in (plots, comparisons)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if hasattr(function, "__wrapped__")
+}
+NAMES = list(DRAWING)
 # a row of pictures has no axes to label
 UNLABELLED = {"images"}
 
@@ -219,8 +225,8 @@ def name(request):
 
 
 def draw(name, arguments) -> Figure:
-    assert name in arguments, f"add what plots.{name} is called with to this test"
-    return getattr(plots, name)(*arguments[name])
+    assert name in arguments, f"add what {name} is called with to this test"
+    return DRAWING[name](*arguments[name])
 
 
 def test_a_figure_is_drawn_and_nothing_else_happens(name, arguments, tmp_path):
@@ -256,11 +262,12 @@ def test_lines_are_the_columns(arguments, column):
     relative = column == "norm_sq_relative"
     (axes,) = (plots.weight_norms(table) if relative else plots.norm_change(table, column)).axes
     assert [line.get_label() for line in axes.lines] == LAYERS
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == LAYERS
+    assert sorted(text.get_text() for text in axes.texts) == sorted(LAYERS)
     for line in axes.lines:
         rows = table[table["layer"] == line.get_label()]
-        np.testing.assert_array_equal(line.get_ydata(), rows[column])
-        np.testing.assert_array_equal(line.get_xdata(), rows["epoch"])
+        parts = rows.groupby(np.floor(4 * rows["epoch"]))
+        np.testing.assert_allclose(line.get_ydata(), parts[column].mean())
+        np.testing.assert_allclose(4 * line.get_xdata() - 0.5, list(parts.groups))
         assert to_rgba(line.get_color()) == to_rgba(colours[line.get_label()])
 
 
@@ -269,13 +276,12 @@ def test_lines_are_the_columns(arguments, column):
 )
 def test_panels_show_circles_and_a_line_for_each_layer(arguments, name, circles, line):
     figure = draw(name, arguments)
-    panels = [axes for axes in figure.axes if axes.get_visible()]
+    panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == LAYERS
     for axes in panels:
         rows = arguments[name][0].query("layer == @axes.get_title()")
-        (points,) = (c for c in axes.collections if isinstance(c, PathCollection))
-        np.testing.assert_allclose(points.get_offsets(), rows[["epoch", circles]], rtol=1e-6)
-        (black,) = axes.lines
+        points, black = axes.lines
+        np.testing.assert_allclose(points.get_xydata(), rows[["epoch", circles]], rtol=1e-6)
         np.testing.assert_array_equal(black.get_ydata(), rows[line])
         assert black.get_color() == "black"
 
@@ -284,17 +290,67 @@ def test_panels_show_circles_and_a_line_for_each_layer(arguments, name, circles,
 def test_there_is_a_panel_for_each_of_any_number_of_layers(count):
     names = [f"layer{i}" for i in range(count)]
     figure = plots.balance(analysis.dynamics(synthetic_run(layers=tuple(names))))
-    shown = [axes for axes in figure.axes if axes.get_visible()]
+    shown = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in shown] == names
-    # the lowest of each column says what x is
+    # the lowest say what x is, and those above a row that is not full
     labelled = [axes.get_title() for axes in shown if axes.xaxis.get_tick_params()["labelbottom"]]
-    assert labelled == names[-4:]
+    assert labelled == (names if count == 5 else names[-3 if count == 9 else -4 :])
+
+
+def test_a_row_that_is_not_full_stands_in_the_middle():
+    figure, axes = layout.grid(5)
+    figure.draw_without_rendering()
+    middles = [(a.get_position().x0 + a.get_position().x1) / 2 for a in axes]
+    assert middles[4] == pytest.approx((middles[0] + middles[3]) / 2, abs=0.02)
+    plt.close(figure)
+
+
+def test_a_phone_has_two_panels_in_a_row_and_a_figure_of_its_width():
+    table = analysis.dynamics(synthetic_run(layers=tuple(f"layer{i}" for i in range(8))))
+    with layout.narrow():
+        figure = plots.effective_step(table, "line")
+    assert figure.get_size_inches()[0] == layout.NARROW
+    assert len({round(axes.get_position().x0, 2) for axes in figure.axes}) == 2
+    assert plots.effective_step(table, "line").get_size_inches()[0] == layout.WIDE
+
+
+def test_points_that_an_axis_cuts_off_are_counted():
+    table = dynamics_table()
+    rows = table["layer"] == LAYERS[0]
+    table.loc[table.index[rows][:7], "ratio"] = 1.0
+    figure = plots.effective_step(table, "line")
+    found = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert found == [["↑ 7 of 60"], [], []]
+
+
+def test_the_ratio_below_is_that_of_growth_to_shrinkage():
+    table = dynamics_table()
+    *_, below = plots.balance(table).axes
+    rows = table[table["layer"] == LAYERS[1]]
+    sums = rows.groupby(np.floor(4 * rows["epoch"]))[["growth", "shrinkage"]].sum()
+    np.testing.assert_allclose(below.lines[1].get_ydata(), sums["growth"] / sums["shrinkage"])
+
+
+def test_of_many_steps_about_three_hundred_are_drawn():
+    steps = pd.DataFrame({"step": np.repeat(range(2328), 2), "layer": layers(LAYERS[:2] * 2328), "x": 1.0})
+    drawn = reduced.thinned(steps)
+    assert drawn.groupby("layer", observed=True).size().tolist() == [291, 291]
+    assert set(np.diff(drawn["step"].unique())) == {8}
+
+
+def test_a_learning_curve_is_the_mean_of_its_runs_and_a_band_of_their_range():
+    runs = [pd.DataFrame({"epoch": [1, 2], "test_accuracy": a}) for a in ([0.2, 0.8], [0.4, 0.9])]
+    (axes,) = comparisons.learning_curves({"sgd": runs}).axes
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.3, 0.85])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {(1, 0.2), (1, 0.4), (2, 0.8), (2, 0.9)} <= set(map(tuple, band.tolist()))
+    assert [text.get_text() for text in axes.texts] == ["no momentum"]
 
 
 def test_the_band_is_the_tolerance_and_bars_span_the_runs(run):
     runs = [synthetic_run(Config(dataset="digits", width=1, seed=seed)) for seed in range(3)]
     table = analysis.equilibrium(runs)
-    (axes,) = plots.equilibrium({"heavy-ball": table}, tolerance=0.15).axes
+    (axes,) = comparisons.equilibrium({"heavy-ball": table}, tolerance=0.15).axes
     band = axes.patches[0]
     assert (band.get_y(), band.get_height()) == pytest.approx((0.85, 0.3))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == LAYERS
@@ -330,13 +386,14 @@ def test_batch_sizes_are_root_mean_squares_over_epochs():
             np.testing.assert_allclose(lines[label].get_xdata(), np.arange(24) + 0.5)
             np.testing.assert_allclose(lines[label].get_ydata(), scale * np.sqrt(by_epoch["square"].mean()))
         for dashed, scale in zip(axes.lines[2:], (1, 0.5), strict=True):
-            np.testing.assert_allclose(dashed.get_ydata(), scale * rows["predicted"])
+            squares = (rows["predicted"] ** 2).groupby(np.floor(rows["epoch"])).mean()
+            np.testing.assert_allclose(dashed.get_ydata(), scale * np.sqrt(squares))
             assert dashed.get_linestyle() == "--"
 
 
 def test_costs_are_drawn_by_width_and_by_batch_size():
     table = cost_table()
-    by_width, by_batch = plots.cost(table, 8, 512).axes
+    by_width, by_batch = comparisons.cost(table, 8, 512).axes
     labels = ["plain loop", "trainer", "convolutions alone", "arithmetic alone"]
     for axes, by, rows in (
         (by_width, "width", table[table["batch_size"] == 512]),
@@ -360,8 +417,9 @@ def test_side_by_side_has_a_line_for_each_form_on_the_same_axes(log):
         assert axes.get_yscale() == ("log" if log else "linear")
         low, high = axes.get_ylim()
         for line, (form, table) in zip(axes.lines, tables.items(), strict=True):
-            shown = table[table["layer"] == axes.get_title()]["norm_sq_relative"]
-            np.testing.assert_array_equal(line.get_ydata(), shown)
+            rows = table[table["layer"] == axes.get_title()]
+            shown = rows.groupby(np.floor(4 * rows["epoch"]))["norm_sq_relative"].mean()
+            np.testing.assert_allclose(line.get_ydata(), shown)
             assert line.get_color() == style.form_style(form)["color"]
             assert low < shown.min() and shown.max() < high
 
@@ -369,7 +427,7 @@ def test_side_by_side_has_a_line_for_each_form_on_the_same_axes(log):
 def test_gradient_noise_has_a_panel_for_each_epoch_and_a_guide_of_slope_a_half():
     table = noise_table()
     seeds = [table.assign(grad_norm_sq=scale * table["grad_norm_sq"]) for scale in (0.5, 1.5)]
-    figure = plots.gradient_noise(pd.concat(seeds))
+    figure = comparisons.gradient_noise(pd.concat(seeds))
     assert [axes.get_title() for axes in figure.axes] == ["epoch 0", "epoch 8"]
     for axes, (_, rows) in zip(figure.axes, table.groupby("epoch"), strict=True):
         *lines, guide = axes.lines
@@ -388,7 +446,7 @@ def test_gradient_noise_has_a_panel_for_each_epoch_and_a_guide_of_slope_a_half()
 
 def test_means_over_seeds_have_their_runs_beside_them():
     table = sweep_table()
-    figure = plots.accuracy_against_lr(table)
+    figure = comparisons.accuracy_against_lr(table)
     (axes,) = figure.axes
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ARCHITECTURES
     lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
@@ -411,7 +469,7 @@ def test_means_over_seeds_have_their_runs_beside_them():
 
 @pytest.mark.parametrize("limits", [(0.53, 0.74), (0.9, 0.95), (0.935, 0.945), (0, 1)])
 def test_accuracies_are_labelled_in_percent_where_they_are(limits):
-    figure = plots.accuracy_against_lr(sweep_table())
+    figure = comparisons.accuracy_against_lr(sweep_table())
     (axes,) = figure.axes
     axes.set_ylim(limits)
     figure.draw_without_rendering()
@@ -424,7 +482,7 @@ def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
     table = sweep_table()
     smooth, optima = learning_rates.smoothed(table), tops.optima(table)
     optima.loc["Extra:L2", "inside"] = False
-    (axes,) = plots.accuracy_against_lr(table, smooth, optima).axes
+    (axes,) = comparisons.accuracy_against_lr(table, smooth, optima).axes
     curves = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) > 2}
     marks = {line.get_color(): line for line in axes.lines if len(line.get_xdata()) == 1}
     for architecture, best in optima.iterrows():
@@ -442,7 +500,7 @@ def test_an_optimum_is_marked_on_its_curve_unless_it_is_a_bound():
 def test_a_run_that_diverged_is_a_cross_at_the_bottom_and_in_no_mean(smooth):
     table = with_diverged(sweep_table())
     curves = (learning_rates.smoothed(table), tops.optima(table)) if smooth else ()
-    figure = plots.accuracy_against_lr(table, *curves)
+    figure = comparisons.accuracy_against_lr(table, *curves)
     (axes,) = figure.axes
     crosses = [line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata())]
     assert [line.get_ydata()[0] for line in crosses] == [axes.get_ylim()[0]] * 5
@@ -457,14 +515,14 @@ def test_a_run_that_diverged_is_a_cross_at_the_bottom_and_in_no_mean(smooth):
 
 def test_where_all_diverged_there_are_crosses_only():
     table = sweep_table()
-    (axes,) = plots.accuracy_against_lr(table.assign(diverged=True, accuracy=np.nan)).axes
+    (axes,) = comparisons.accuracy_against_lr(table.assign(diverged=True, accuracy=np.nan)).axes
     assert axes.get_ylim() == (0, 1)
 
 
 def test_runs_and_their_means_are_shown_within_the_same_limits():
     table = sweep_table()
     raw, smooth = (
-        plots.accuracy_against_lr(table, *s).axes[0] for s in ((), (learning_rates.smoothed(table),))
+        comparisons.accuracy_against_lr(table, *s).axes[0] for s in ((), (learning_rates.smoothed(table),))
     )
     assert raw.get_ylim() == smooth.get_ylim()
     low, high = raw.get_ylim()
@@ -473,7 +531,7 @@ def test_runs_and_their_means_are_shown_within_the_same_limits():
 
 def test_pictures_are_shown_in_their_rows():
     rows = {"original": np.zeros((2, 4, 4, 3)), "epoch 1": np.ones((2, 4, 4, 3))}
-    axes = np.reshape(plots.images(rows).axes, (2, 2))
+    axes = np.reshape(comparisons.images(rows).axes, (2, 2))
     for i, label in enumerate(rows):
         assert axes[i, 0].get_ylabel() == label
         assert all((a.images[0].get_array() == i).all() for a in axes[i])

@@ -18,7 +18,7 @@ from lib import paths
 from lib.site import book
 
 ADDRESS = "https://github.com/NAME/REPOSITORY"
-TEXT = "# A chapter\n\nThe step is $\\sqrt{2\\lambda\\alpha}$ \"in balance\". It has no parameter.\n"
+TEXT = '# A chapter\n\nThe step is $\\sqrt{2\\lambda\\alpha}$ "in balance". It has no parameter.\n'
 
 
 def built(address: str, tmp_path: Path) -> Path:
@@ -40,7 +40,9 @@ def built(address: str, tmp_path: Path) -> Path:
 
 def outside(page: BeautifulSoup) -> set[str]:
     """All that a page links to or loads from elsewhere."""
-    found = {e[name] for name in ("href", "src") for e in page.find_all(attrs={name: re.compile("^(https?:)?//")})}
+    found = {
+        e[name] for name in ("href", "src") for e in page.find_all(attrs={name: re.compile("^(https?:)?//")})
+    }
     return found | {e["content"] for e in page.find_all("meta", content=re.compile("^https?:"))}
 
 
@@ -51,8 +53,11 @@ def test_pages_lead_where_the_address_says_and_without_one_nowhere(address, tmp_
         name: BeautifulSoup((site / "book" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
         for name in ("index", "chapter")
     }
-    meta = {tag.get("name") or tag.get("property"): tag["content"] for tag in pages["chapter"].find_all("meta", content=True)}
-    assert meta["description"] == "The step is √(2λα) \"in balance\". It has no parameter."
+    meta = {
+        tag.get("name") or tag.get("property"): tag["content"]
+        for tag in pages["chapter"].find_all("meta", content=True)
+    }
+    assert meta["description"] == "The step is √(2λα) “in balance”. It has no parameter."
     chapter = pages["chapter"]
     assert chapter.find("a", href="../_sources/book/chapter.ipynb")
     assert "make book SCALE=demo" in chapter.get_text() and "-p scale demo" in chapter.get_text()
@@ -76,9 +81,13 @@ def test_pages_lead_where_the_address_says_and_without_one_nowhere(address, tmp_
         f"https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/copies/chapter.ipynb",
     }
     assert outside(chapter) == of_every_page | of_chapters
-    expected = {address.replace("chapter.ipynb", "index.md").replace("chapter", "index") for address in of_every_page}
+    expected = {
+        address.replace("chapter.ipynb", "index.md").replace("chapter", "index") for address in of_every_page
+    }
     assert outside(pages["index"]) == expected
-    assert not [e for e in chapter.find_all(src=True) if e["src"].startswith("http")]  # links, nothing is loaded
+    assert not [
+        e for e in chapter.find_all(src=True) if e["src"].startswith("http")
+    ]  # links, nothing is loaded
     assert (meta["og:title"], meta["og:description"]) == ("A chapter", meta["description"])
     assert image.imread(site / "_static" / "social.png").shape[:2] == (630, 1200)
     assert (site / ".nojekyll").exists()  # else GitHub leaves out _static and _sources

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from pytorch_optimizer import LARS as OtherLARS
@@ -8,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib import models
-from lib.optimizers import LARS, SGD
+from lib.optimizers import LARS, SGD, ClippedSGD
 
 FORMS = [dict(momentum=0), dict(momentum=0.9), dict(momentum=0.9, nesterov=True)]
 
@@ -305,3 +306,90 @@ def test_the_state_of_another_optimiser_is_refused_and_changes_nothing(kind, sta
     with pytest.raises(ValueError, match=why):
         optimizer.load_state_dict(state_of([one_weight()]).state_dict())
     assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+class RunningRms:
+    """√(Σ β^k |g_{t−k}|² / Σ β^k), written out."""
+
+    def __init__(self, decay):
+        self.decay, self.norms = decay, []
+
+    def __call__(self, g):
+        self.norms.append(float(g.norm()))
+        weights = self.decay ** np.arange(len(self.norms))[::-1]
+        return math.sqrt((weights * np.square(self.norms)).sum() / weights.sum())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_long_gradient_is_clipped_at_a_multiple_of_its_rms(momentum):
+    weights = [nn.Parameter(t) for t in tensors()]
+    optimizer = ClippedSGD(weights, lr=1.0, momentum=momentum, weight_decay=0.05, clip=0.9, decay=0.8)
+    running, clipped = [RunningRms(0.8) for _ in weights], 0
+    for lr, layers in by_hand(optimizer, weights, range(30)):
+        for (w, g, v), rms in zip(layers, running, strict=True):
+            most = 0.9 * rms(g)
+            clipped += bool(g.norm() > most)
+            v.mul_(momentum).add_(g * min(1.0, most / float(g.norm())) + 0.05 * w)
+            w.sub_(lr * v)
+    assert 30 < clipped < 120 - 4  # some and not all
+
+
+def test_a_clip_that_no_gradient_reaches_is_sgd():
+    ours, theirs = ([nn.Parameter(t) for t in tensors()] for _ in range(2))
+    settings = dict(lr=0.1, momentum=0.9, weight_decay=0.05)
+    pair = [ClippedSGD(ours, **settings, clip=1e3, decay=0.99), SGD(theirs, **settings)]
+    for seed in range(20):
+        for optimizer, weights in zip(pair, (ours, theirs), strict=True):
+            for w, g in zip(weights, tensors(seed), strict=True):
+                w.grad = g
+            optimizer.step()
+    assert all(map(torch.equal, ours, theirs))
+
+
+def test_a_clipped_gradient_of_zero_stays_zero():
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.zeros(3)
+    ClippedSGD([weight], lr=0.1, clip=1.25, decay=0.99).step()
+    assert torch.equal(weight.data, torch.ones(3))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_smoothed_lars_divides_by_the_rms_of_the_gradient(momentum):
+    weights = [nn.Parameter(t) for t in tensors()]
+    optimizer = LARS(weights, lr=1.0, momentum=momentum, smoothing=0.8)
+    running = [RunningRms(0.8) for _ in weights]
+    for lr, layers in by_hand(optimizer, weights, range(30)):
+        for (w, g, v), rms in zip(layers, running, strict=True):
+            v.mul_(momentum).add_(g * w.norm() / rms(g))
+            w.sub_(lr * v)
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda w: ClippedSGD(w, lr=0.1, clip=0.0, decay=0.9), "clip"),
+        (lambda w: ClippedSGD(w, lr=0.1, clip=math.inf, decay=0.9), "clip"),
+        (lambda w: ClippedSGD(w, lr=0.1, clip=1.0, decay=1.0), "decay"),
+        (lambda w: LARS(w, lr=0.1, smoothing=1.0), "smoothing"),
+        (lambda w: LARS(w, lr=0.1, smoothing=0.9, form="you"), "smoothing"),
+    ],
+)
+def test_a_variant_out_of_range_is_named(make, name):
+    with pytest.raises(ValueError, match=f"^{name}=.* is not allowed; it must be"):
+        make([one_weight()])
+
+
+def test_clipped_sgd_goes_on_from_its_state():
+    first, second = ([nn.Parameter(t) for t in tensors()] for _ in range(2))
+    optimizer = ClippedSGD(first, lr=0.1, momentum=0.9, clip=1.0, decay=0.9)
+    for seed in range(10):
+        if seed == 5:
+            for a, b in zip(first, second, strict=True):
+                b.data.copy_(a.data)
+            other = ClippedSGD(second, lr=0.1, momentum=0.9, clip=1.0, decay=0.9)
+            other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for some, its in ((first, optimizer), *([(second, other)] if seed >= 5 else [])):
+            for w, g in zip(some, tensors(seed), strict=True):
+                w.grad = g
+            its.step()
+    assert all(map(torch.equal, first, second))

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
-from lib import experiments, paths
+from lib import experiments, library, paths
 from lib.config import Config
 from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
 
@@ -248,7 +248,9 @@ def test_what_a_chapter_says_is_true_of_the_records(chapter, sentence, true):
 
 @cache
 def glued(chapter):
-    return prose.of_chapter(chapter, experiments.DEFAULT_SCALE)
+    """The numbers at the scale that the chapter shows."""
+    needed = experiments.CHAPTERS.get(chapter)
+    return prose.of_chapter(chapter, library.largest(needed) if needed else experiments.DEFAULT_SCALE)
 
 
 def test_an_unknown_chapter_is_named():
@@ -261,11 +263,11 @@ def test_phrases_know_how_many_seeds_there_are():
     runs = [
         replace(r, epochs=r.epochs.assign(test_accuracy=a)) for r, a in zip(runs, (0.9, 0.8), strict=True)
     ]
-    assert phrases.accuracy(runs[:1]) == "90.0 %, of one seed"
+    assert phrases.accuracy(runs[:1]) == "90.0 %, with one seed"
     assert phrases.accuracy(runs) == "85.0 %, the mean of 2 seeds (from 80.0 to 90.0 %)"
     assert (
         phrases.difference(pd.Series([-1.0]))
-        == "−1.00 percentage points, of one seed: too few for an interval"
+        == "−1.00 percentage points, with one seed: too few for an interval"
     )
     three = pd.Series([-1.0, -1.0, -2.0])
     assert phrases.difference(three) == "−1.33 ± 0.97 percentage points, mean and 90 % interval of 3 seeds"
@@ -301,8 +303,8 @@ def test_claims_are_counted_by_verdict():
 
     some = [judged("post", v) for v in ("holds", "fails", "holds", "not resolved", None)]
     some.append(judged("ours", "inside"))
-    assert summaries.counted(some, "post") == "of 5, 2 hold, 1 fail, 2 are not resolved"
-    assert summaries.counted(some, "ours") == "of 1, 1 lie inside their bounds"
+    assert summaries.counted(some, "post") == "2 of 5 hold, 1 fails, 1 is not resolved, 1 is not recorded yet"
+    assert summaries.counted(some, "ours") == "1 of 1 lies inside its bound"
 
 
 def test_the_warm_up_has_half_the_relaxations_of_its_peak():

@@ -20,6 +20,9 @@ from lib.site import book, readers
 
 ADDRESS = "https://github.com/NAME/REPOSITORY"
 CHAPTERS = book.notebooks(paths.ROOT)
+#: Those that are run here: one reads records alone, the others need files of the book, or train. All others are
+#: run by nbval, in the checkout.
+RUN_HERE = ("momentum", "live", "own-network", "cost", "status")
 #: Shorter trainings for the chapters that train; what a reader runs is the same code.
 SHORT = {"live": {"epochs": 4}, "own-network": {"resnet_steps": 20, "gpt_steps": 20, "tuning_steps": 4}}
 #: Runs the cells of notebooks, in their order, in one process: torch is imported once.
@@ -97,6 +100,8 @@ def test_no_markup_of_the_book_is_left_in_a_chapter(path):
     nbformat.validate(copy)
     code = [cell for cell in copy.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in code)
+    source = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert [cell.source for cell in code[1:]] == source
     assert f"git clone --quiet --depth 1 {ADDRESS} clone" in code[0].source
     text = "\n".join(cell.source for cell in copy.cells if cell.cell_type == "markdown")
     assert not re.findall(r"\{[\w:]+\}`|```\{|^:::|^\([\w-]+\)=$|<button", text, re.MULTILINE)
@@ -144,6 +149,8 @@ def test_copies_run_from_top_to_bottom_where_nothing_is_installed(fresh, tmp_pat
     reader = tmp_path / "reader"
     reader.mkdir()
     for path in CHAPTERS:
+        if path.stem not in RUN_HERE:
+            continue
         copy = readers.copy(path, published.as_uri())
         for cell in copy.cells:
             if "parameters" in cell.metadata.get("tags", []):
@@ -151,7 +158,8 @@ def test_copies_run_from_top_to_bottom_where_nothing_is_installed(fresh, tmp_pat
                     f"\n{name} = {value}" for name, value in SHORT.get(path.stem, {}).items()
                 )
         nbformat.write(copy, reader / path.name)
-    copies = [reader / path.name for path in CHAPTERS]
+    copies = sorted(reader.glob("*.ipynb"))
+    assert len(copies) == len(RUN_HERE)
     done = subprocess.run(
         [python, "-c", RUN, *copies], cwd=reader, env=environment, capture_output=True, encoding="utf-8"
     )

@@ -15,6 +15,7 @@ from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, training
 from lib.figures import gallery
+from lib.results import analysis, tries
 from lib.running import own
 
 
@@ -48,11 +49,14 @@ def record(*names, scale="demo", **changes):
         records.write(made_up(one.config), library.path(one), every=one.every)
 
 
+def cells_of(chapter):
+    return json.loads((paths.ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
+
+
 def execute(chapter, **parameters):
     """Executes the code of a chapter here, as papermill would with these parameters; its names."""
-    cells = json.loads((paths.ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))["cells"]
     names = {}
-    for cell in cells:
+    for cell in cells_of(chapter):
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
             if "parameters" in cell["metadata"].get("tags", ()):
@@ -357,3 +361,57 @@ def test_a_run_that_diverges_is_drawn_as_such_and_said(trained, monkeypatch):
     drawn = gallery.picture("step", chosen)
     assert "diverged at step 20" in drawn.source
     assert drawn.numbers["epoch"].max() < 4  # of the epochs that it finished
+
+
+# try it
+
+
+def test_each_chapter_of_the_story_has_something_to_try_with_what_to_expect():
+    story = [chapter for chapter in experiments.CHAPTERS if f'tries.shown("{chapter}")' in source_of(chapter)]
+    assert story == list(tries.TRIES) and len(story) == 7
+    for chapter in story:
+        text = tries.shown(chapter).data
+        for one in tries.TRIES[chapter]:
+            options = " ".join(f"-p {name} {value:g}" for name, value in one.changes.items())
+            assert f"papermill book/{chapter}.ipynb out.ipynb -p scale demo {options}\n" in text
+            assert tries.chosen(one).changes  # each makes a run, and differs
+            assert not experiments.why_empty(chapter, tries.chosen(one))
+    assert "0.0632 to 0.126" in tries.shown("equilibrium").data  # √(2·4·5e-4), and twice that
+    with pytest.raises(ValueError, match="chapter='x' is not known; it must be one of setup, "):
+        tries.shown("x")
+
+
+def source_of(chapter):
+    return "\n".join("".join(cell["source"]) for cell in cells_of(chapter))
+
+
+#: Short and narrow, for the tests: what they show is seen within a few times of relaxation.
+SHORT = {"epochs": 6, "width": 4}
+
+
+def tried(records_in, name, changes):
+    """The first run of a form, really trained, where a change is tried."""
+    chosen = experiments.chosen("demo", **changes, **SHORT)
+    own.train(chosen, [f"{name}-seed0"])
+    return library.first(chosen, name)
+
+
+def test_four_times_the_decay_makes_the_step_twice_as_long(records_in):
+    run = tried(records_in, "dynamics/sgd", tries.TRIES["equilibrium"][0].changes)
+    R = analysis.equilibrium([run])["R"].drop("classifier")
+    assert R.between(0.75, 1.35).all()  # of the new line, which is at twice the height of the recorded one
+
+
+def test_without_decay_norms_only_grow(records_in):
+    run = tried(records_in, "dynamics/sgd", tries.TRIES["dynamics"][1].changes)
+    norms = analysis.convolutions(run.steps).pivot_table("weight_norm_sq", "step", "layer", observed=True)
+    assert (norms.diff().dropna() > -1e-3 * norms.max()).all(axis=None)  # but for how numbers are rounded
+    assert (norms.iloc[-1] > 2 * norms.iloc[0]).all()
+
+
+def test_with_less_momentum_layers_turn_as_predicted(records_in):
+    run = tried(
+        records_in, "dynamics/heavy-ball", tries.TRIES["momentum"][0].changes | {"weight_decay": 0.002}
+    )
+    turn = analysis.rotations([run])["R"].drop("classifier")
+    assert run.config.momentum == 0.5 and turn.between(0.75, 1.35).all()

@@ -5,8 +5,10 @@
 
 import os
 import re
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -15,6 +17,7 @@ from browser import new_page, watched
 from bs4 import BeautifulSoup
 
 from lib import paths
+from lib.site import pdf, sheet
 
 FOLDERS = [paths.BUILD / "check" / "_build" / "html", paths.BUILD / "html"]
 SITE = (
@@ -99,8 +102,39 @@ def test_every_link_leads_somewhere(path):
 @pages
 def test_every_picture_is_told_in_words(path):
     images = soup(path).find("article").find_all("img")
-    untold = [i["src"] for i in images if not re.search(r"\w+ \w+", i.get("alt", "")) or "/" in i["alt"]]
+    untold = [
+        i["src"] for i in images if not re.search(r"\w+ \w+", i.get("alt", "")) or re.search("[/{]", i["alt"])
+    ]
     assert not untold
+
+
+@pages
+def test_every_table_says_what_it_is_about_and_what_its_headings_are_for(path):
+    for table in soup(path).find("article").find_all("table"):
+        assert table.caption and table.caption.get_text().strip()
+        headings = table.find_all("th")
+        assert headings and all(
+            th["scope"] == ("col" if th.find_parent("thead") else "row") for th in headings
+        )
+        if "cards" in table["class"]:
+            columns = [th.get_text().strip() for th in table.thead.tr.find_all("th")]
+            for row in table.tbody.find_all("tr"):
+                assert [cell["data-label"] for cell in row.find_all(["th", "td"])] == columns
+
+
+@needs_site
+def test_the_claims_are_cards_on_a_phone():
+    tables = {path: soup(path).select("table.cards") for path in PAGES}
+    assert (
+        sum(map(len, tables.values())) >= 7
+    )  # one in each chapter with claims, and all on a page of their own
+
+
+@pages
+def test_a_page_is_described(path):
+    (description,) = soup(path).find_all("meta", attrs={"name": "description"})
+    text = description["content"]
+    assert 40 < len(text) <= 202 and not re.search(r"[\\{}$]", text)
 
 
 @pages
@@ -152,6 +186,27 @@ def test_the_whole_site_is_small():
 # In a browser
 
 
+#: The contrast of each kind of line and dot in the page's charts with the page, by class and colour. A canvas
+#: turns every way of writing a colour into red, green and blue.
+CONTRASTS = """() => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+  const rgb = (colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const channel = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const ground = getComputedStyle(document.body).backgroundColor;
+  const found = {};
+  for (const mark of document.querySelectorAll(".interactive svg :is(.line, .dots):not(.grid, .circle, .trail)")) {
+    const { stroke } = getComputedStyle(mark);
+    const [a, b] = [luminance(rgb([ground, stroke])), luminance(rgb([ground]))];
+    found[`${mark.getAttribute("class")} ${stroke}`] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  }
+  return found;
+}"""
+
+
 def visit(page, path):
     """Opens a page of the site, and waits until its equations are set."""
     page.goto(path.as_uri())
@@ -177,6 +232,7 @@ def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
     page = new_page(browser, color_scheme="light", viewport={"width": 1200, "height": 900})
     wrong = watched(page)
     visit(page, path)
+    assert not page.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
     # an aligned display is one container; each element of the source has one at least
     unset = page.locator("article .math:not(:has(mjx-container))").all_text_contents()
     assert not wrong + unset + page.locator("mjx-merror").all_text_contents()
@@ -186,6 +242,52 @@ def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
     assert not barriers(page, runOnly=["color-contrast"])
     page.set_viewport_size({"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def served():
+    """The address of the site on a server: the search fetches pages, which it cannot from a disk."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=SITE)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@needs_site
+@pytest.mark.parametrize("words", ["cosine similarity", "AdamW", "learning rate", "rotation"])
+def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(browser, served, words):
+    page = new_page(browser)
+    page.goto(f"{served}/search.html?q={words.replace(' ', '+')}")
+    page.wait_for_function(
+        "() => /found|did not match/.test(document.querySelector('.search-summary')?.innerText)"
+    )
+    page.wait_for_load_state("networkidle")
+    results = page.locator("ul.search > li")
+    of_package = [
+        "book/api.html" in link.get_attribute("href") for link in results.locator("a:first-child").all()
+    ]
+    assert of_package and not of_package[0] and of_package == sorted(of_package)
+    snippets = page.locator("ul.search p.context").all_inner_texts()
+    assert snippets and not [text for text in snippets if re.search(r"\\[a-zA-Z(\[]", text)]
+    page.close()
+
+
+@needs_site
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index", "explorer", "learning-rates"])
+def test_lines_of_charts_stand_out_from_their_ground(browser, name, scheme):
+    page = new_page(browser, color_scheme=scheme)
+    visit(page, SITE / "book" / f"{name}.html")
+    page.wait_for_selector(".interactive svg .line", state="attached")
+    seen = page.evaluate(CONTRASTS)
+    low = {what: round(contrast, 2) for what, contrast in seen.items() if contrast < 3}  # WCAG 2.2, 1.4.11
+    assert len(seen) > 2 and not low
     page.close()
 
 
@@ -201,3 +303,24 @@ def test_the_explorer_follows_its_sliders(browser):
         "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
     )
     page.close()
+
+
+@needs_site
+def test_the_summary_goes_on_one_sheet_of_paper(tmp_path, monkeypatch):
+    try:
+        pdf.find_browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    content = sheet.build(SITE).read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
+    # A4 in points, and the font of λ: the formulas are set
+    assert re.search(rb"/MediaBox \[0 0 59[45][.\d]* 84[12][.\d]*\]", content)
+    assert b"MathJax_Math-Italic" in content
+
+
+def test_a_summary_that_is_not_built_is_named(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"summary\.html is not there to be printed; `python -m lib book` builds it"
+    ):
+        sheet.build(tmp_path)

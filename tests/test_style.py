@@ -1,12 +1,15 @@
+import io
+import re
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from lib.config import LAYERS
-from lib.figures import style
+from lib.figures import comparisons, layout, style, vector
 
 FORMS = ["sgd", "heavy-ball", "nesterov", "lars"]
 SUBSETS = ["+".join(s) for n in (1, 2, 3) for s in combinations(LAYERS, n)]
@@ -92,7 +95,7 @@ def test_a_style_that_was_changed_by_its_reader_is_not_changed_for_the_next():
 @pytest.mark.parametrize("format", ["svg", "pdf", "png"])
 def test_a_figure_saved_twice_is_the_same_file(tmp_path, format):
     for name in ("first", "second"):
-        figure, axes = style.new_axes()
+        figure, axes = layout.new_axes()
         axes.plot([0, 1], label="a")
         axes.legend()
         style.save(figure, tmp_path / name, format)
@@ -100,11 +103,74 @@ def test_a_figure_saved_twice_is_the_same_file(tmp_path, format):
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
 
 
-def test_a_chapter_shows_vectors_with_thousands_of_points_as_pixels():
-    figure, axes = style.new_axes()
-    axes.plot(range(3))
-    drawn = len(style.shown(figure).data)
-    assert "<image" not in style.shown(figure).data
-    axes.scatter(range(5000), range(5000), edgecolor="black", **style.CIRCLES)
+def colours_of_everything():
+    forms = [style.form_style(form)["color"] for form in FORMS]
+    networks = [style.architecture_style(architecture)["color"] for architecture in ARCHITECTURES]
+    layers = style.layer_colours([*(f"layer{i}" for i in range(8)), "classifier"]).values()
+    others = [s["color"] for s in style.label_styles(["a", "b"]).values()]
+    return ["black", *forms, *networks, *layers, *others]
+
+
+def test_every_mark_is_seen_by_day_and_by_night():
+    for colour in colours_of_everything():
+        assert vector.contrast(colour, vector.PAPER) >= 3
+        assert vector.contrast(vector.at_night(colour), vector.NIGHT) >= 3
+
+
+@pytest.mark.parametrize(
+    "one, other, contrast", [("white", "black", 21), ("white", "#767676", 4.54), ("red", "red", 1)]
+)
+def test_contrast_is_that_of_the_guidelines(one, other, contrast):
+    assert vector.contrast(one, other) == pytest.approx(contrast, abs=0.01)
+    assert vector.contrast(other, one) == pytest.approx(contrast, abs=0.01)
+
+
+def test_night_turns_black_and_white_round_and_keeps_the_hue():
+    assert vector.at_night("white") == vector.NIGHT
+    assert vector.at_night("black") == "#ffffff"
+    red, green, blue = to_rgb(vector.at_night("#7f1d4e"))
+    assert red > blue > green
+
+
+def test_a_colour_is_moved_until_it_can_be_read_and_no_further():
+    assert vector.readable("#000000") == "#000000"
+    assert 4.5 <= vector.contrast(vector.readable("#56b4e9", vector.TEXT), "white") < 5
+
+
+def test_names_at_the_ends_of_lines_can_be_read_as_text():
+    tables = {form: [pd.DataFrame({"epoch": [1, 2], "test_accuracy": [0.1, 0.2]})] for form in FORMS}
+    figure = comparisons.learning_curves(tables)
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["no momentum", *FORMS[1:]]
+    for text in texts:
+        assert vector.contrast(text.get_color(), vector.PAPER) >= 4.5
+        assert vector.contrast(vector.at_night(text.get_color()), vector.NIGHT) >= 4.5
+
+
+def test_the_page_has_every_colour_of_the_night_and_text_as_text():
+    figure, axes = layout.new_axes()
+    axes.plot(range(3), color="#7f1d4e")
+    axes.set_title("λ|g|/|w|")
+    svg = style.shown(figure).data
     plt.close(figure)
-    assert "<image" in style.shown(figure).data and len(style.shown(figure).data) < drawn + 100_000
+    assert "λ|g|/|w|</text>" in svg and "<image" not in svg
+    light, dark = svg.split("</style>")[1], svg.split("</style>")[0]
+    assert "prefers-color-scheme:dark" in dark and "#7f1d4e" in light
+    for what, colour in set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})", light)):
+        assert f'[style*="{what}: {colour}"]{{{what}:{vector.at_night(colour)}!important}}' in dark
+
+
+def test_a_smaller_drawing_has_the_same_marks():
+    figure, axes = layout.new_axes()
+    axes.plot(range(500), np.sin(range(500)), **style.CIRCLES)
+    file = io.StringIO()
+    figure.savefig(file, format="svg")
+    plt.close(figure)
+    before, after = file.getvalue(), vector.smaller(file.getvalue())
+    found = [
+        [tuple(map(float, at)) for at in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg)]
+        for svg in (before, after)
+    ]
+    assert len(found[0]) == len(found[1]) >= 500
+    np.testing.assert_allclose(*found, atol=0.006)
+    assert len(after) < 0.7 * len(before)

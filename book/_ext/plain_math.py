@@ -8,10 +8,39 @@ import re
 import unicodedata
 
 #: What TeX calls by a name of its own.
-NAMES = {"cdot": "·", "approx": "≈", "infty": "∞", "propto": "∝", "neq": "≠", "pm": "±", "sum": "∑", "int": "∫"}
-NAMES |= {"le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "times": "×", "to": "→", "leftarrow": "←", "prod": "∏"}
-NAMES |= {"mid": "|", "ll": "≪", "gg": "≫", "sim": "∼", "varepsilon": "ε", "dots": "…", "ldots": "…", "in": "∈"}
-NAMES |= dict.fromkeys(["left", "right", "big", "bigl", "bigr", "Bigl", "Bigr", "quad", "qquad", "displaystyle"], "")
+NAMES = {
+    "cdot": "·",
+    "approx": "≈",
+    "infty": "∞",
+    "propto": "∝",
+    "neq": "≠",
+    "pm": "±",
+    "sum": "∑",
+    "int": "∫",
+}
+NAMES |= {
+    "le": "≤",
+    "leq": "≤",
+    "ge": "≥",
+    "geq": "≥",
+    "times": "×",
+    "to": "→",
+    "leftarrow": "←",
+    "prod": "∏",
+}
+NAMES |= {
+    "mid": "|",
+    "ll": "≪",
+    "gg": "≫",
+    "sim": "∼",
+    "varepsilon": "ε",
+    "dots": "…",
+    "ldots": "…",
+    "in": "∈",
+}
+NAMES |= dict.fromkeys(
+    ["left", "right", "big", "bigl", "bigr", "Bigl", "Bigr", "quad", "qquad", "displaystyle"], ""
+)
 BRACES = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 #: What a macro takes: something in braces, or the next character or macro.
 ARGUMENT = rf"\s*({BRACES}|\\[a-zA-Z]+|\w)"
@@ -43,10 +72,12 @@ def plain(tex):
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)" + ARGUMENT, lambda match: inside(match[1]), text)
     text = re.sub(r"\\tilde" + ARGUMENT, lambda match: inside(match[1]) + "\u0303", text)
     for _ in range(3):  # as deep as they are nested
-        text = re.sub(r"\\[td]?frac" + ARGUMENT + ARGUMENT, lambda match: "/".join(map(factor, match.groups())), text)
-        text = re.sub(r"\\sqrt" + ARGUMENT, lambda match: f"√{factor(match[1])}", text)
+        text = re.sub(
+            r"\\[td]?frac" + ARGUMENT + ARGUMENT, lambda match: "/".join(map(factor, match.groups())), text
+        )
+        text = re.sub(r"\\sqrt" + ARGUMENT, lambda match: f"√{root(match[1])}", text)
     text = re.sub(r"\\([a-zA-Z]+)", lambda match: character(match[1]), text)
-    for power, sign in {"^2": "²", "^3": "³", "^4": "⁴"}.items():
+    for power, sign in {"^2": "²", "^3": "³", "^4": "⁴", "_0": "₀", "_1": "₁"}.items():
         text = text.replace(power, sign)
     return " ".join(re.sub(r"[\\{}$]", "", text).split())
 
@@ -60,6 +91,12 @@ def factor(argument):
     """An argument that something is multiplied or divided by: in brackets, if it is more than a product."""
     text = inside(argument)
     return text if re.fullmatch(r"[\\\w|]+", text) else f"({text})"
+
+
+def root(argument):
+    """An argument that a root is taken of: in brackets, if it is more than one thing."""
+    text = inside(argument)
+    return text if re.fullmatch(r"\\?[a-zA-Z]+|\d", text) else f"({text})"
 
 
 def character(name):

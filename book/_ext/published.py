@@ -64,7 +64,12 @@ def add_launch_buttons(app, pagename, templatename, context, doctree):
         {"type": "link", "text": name, "tooltip": f"Open in {name}", "url": url, "icon": "fas fa-rocket"}
         for name, url in places.items()
     ]
-    group = {"type": "group", "tooltip": "Run this chapter", "icon": "fas fa-rocket", "label": "launch-buttons"}
+    group = {
+        "type": "group",
+        "tooltip": "Run this chapter",
+        "icon": "fas fa-rocket",
+        "label": "launch-buttons",
+    }
     context["header_buttons"].append(group | {"buttons": buttons})
 
 
@@ -74,7 +79,11 @@ def describe(app, pagename, templatename, context, doctree):
         return
     tags = {"description": summary(doctree)}
     if base := app.config.html_baseurl:
-        tags |= {"og:type": "article", "og:site_name": app.config.html_title, "og:title": app.env.titles[pagename].astext()}
+        tags |= {
+            "og:type": "article",
+            "og:site_name": app.config.html_title,
+            "og:title": app.env.titles[pagename].astext(),
+        }
         tags |= {"og:description": tags["description"], "og:url": base + app.builder.get_target_uri(pagename)}
         tags |= {"og:image": base + PICTURE, "og:image:width": WIDTH, "og:image:height": HEIGHT}
         tags |= {"og:image:alt": "Weights, and a step of the gradient at a right angle to them"}
@@ -86,7 +95,9 @@ def describe(app, pagename, templatename, context, doctree):
 
 def summary(doctree):
     """The first sentences of a page, as many as fit."""
-    paragraphs = (node for node in doctree.findall(nodes.paragraph) if not isinstance(node.parent, nodes.list_item))
+    paragraphs = (
+        node for node in doctree.findall(nodes.paragraph) if not isinstance(node.parent, nodes.list_item)
+    )
     first = next(paragraphs, nodes.paragraph()).deepcopy()
     for formula in list(first.findall(nodes.math)):
         formula.replace_self(nodes.Text(plain(formula.astext())))

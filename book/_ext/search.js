@@ -8,6 +8,7 @@ const textWithTeX = Search.htmlToText;
 Search.htmlToText = (html, anchor) => {
   const page = new DOMParser().parseFromString(html, "text/html");
   for (const formula of page.querySelectorAll("[data-plain]")) formula.textContent = formula.dataset.plain;
-  for (const code of page.querySelectorAll(".cell_input, .cell details")) code.remove();
+  // nor is it about code, or the contents that only print
+  for (const other of page.querySelectorAll("pre, .cell details, #jb-print-docs-body")) other.remove();
   return textWithTeX(page.documentElement.outerHTML, anchor);
 };

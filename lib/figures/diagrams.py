@@ -6,7 +6,8 @@ from matplotlib.patches import Arc, FancyArrowPatch, FancyBboxPatch, Wedge
 
 from .. import theory
 from ..config import CLASSIFIER, Config, parse_architecture
-from .style import label_styles, layer_colours, new_axes, styled
+from .layout import is_narrow, new_axes
+from .style import label_styles, layer_colours, styled
 
 #: λα of the drawn steps: far above that of a training, so that decay can be seen.
 DRAWN_DECAY = 0.08
@@ -27,8 +28,8 @@ def step(length: float, decay: float = DRAWN_DECAY) -> np.ndarray:
 @styled
 def vectors() -> Figure:
     """One step at equilibrium with its names, and the same step of a short and of a long vector, to scale."""
-    figure, axes = new_axes(size=(6.6, 2.2))
-    w, stepped, after = _step_on_circle(axes, 0, 1.0)
+    figure, axes = new_axes(height=5.0 if is_narrow() else 2.5)
+    w, stepped, after = _step_on_circle(axes, (0, 0), 1.0)
     corner = 0.05 * np.array([-w, [-w[1], w[0]]])
     square = np.transpose([w + corner[0], w + corner.sum(axis=0), w + corner[1]])
     axes.plot(*square, color="black", linewidth=0.8)
@@ -39,33 +40,40 @@ def vectors() -> Figure:
         ("$w$ after it", 0.6 * after, (-6, 8), "right"),
     ):
         axes.annotate(text, at, xytext=offset, textcoords="offset points", ha=side, va="center", fontsize=12)
-    for start, length, name in ((1.9, 0.5, "a short $w$"), (2.7, 1.0, "a long $w$")):
-        *_, after = _step_on_circle(axes, start, length)
+    # on a phone the pair stands below
+    left, low = (0, -1.35) if is_narrow() else (1.9, 0)
+    for x, length, name in ((left, 0.5, "a short $w$"), (left + 0.8, 1.0, "a long $w$")):
+        *_, after = _step_on_circle(axes, (x, low), length)
         turned = np.degrees(np.arctan2(*after[::-1]))
         between = np.radians((DIRECTION + turned) / 2)
-        axes.add_patch(Wedge((start, 0), 0.3, DIRECTION, turned, facecolor="black", alpha=0.15))
+        axes.add_patch(Wedge((x, low), 0.3, DIRECTION, turned, facecolor="black", alpha=0.15))
         axes.text(
-            start + 0.22 * np.cos(between), 0.22 * np.sin(between), "θ", ha="center", va="center", fontsize=12
+            x + 0.22 * np.cos(between),
+            low + 0.22 * np.sin(between),
+            "θ",
+            ha="center",
+            va="center",
+            fontsize=12,
         )
-        axes.text(start + 0.5 * length, -0.14, name, ha="center", va="center", fontsize=12)
-    axes.set(xlim=(-0.03, 3.8), ylim=(-0.22, 0.97), aspect="equal")
+        axes.text(x + 0.5 * length, low - 0.14, name, ha="center", va="center", fontsize=12)
+    axes.set(xlim=(-0.03, 1.9 if is_narrow() else 3.8), ylim=(low - 0.22, 0.97), aspect="equal")
     axes.axis("off")
     return figure
 
 
-def _step_on_circle(axes, start: float, length: float) -> np.ndarray:
-    """Draws a step from (start, 0), with a part of its circle; its points beside that, those of `step`."""
+def _step_on_circle(axes, start: tuple[float, float], length: float) -> np.ndarray:
+    """Draws a step from ``start``, with a part of its circle; its points beside that, those of `step`."""
     w, stepped, after = step(length)
     parts = label_styles(("step", "decay"))
     arc = {"theta1": -4, "theta2": 72, "linestyle": "--", "color": "0.5"}
-    axes.add_patch(Arc((start, 0), 2 * length, 2 * length, **arc))
+    axes.add_patch(Arc(start, 2 * length, 2 * length, **arc))
     for tail, tip, colour in (
         ((0, 0), after, "0.6"),
         ((0, 0), w, "black"),
         (w, stepped, parts["step"]["color"]),
         (stepped, after, parts["decay"]["color"]),
     ):
-        arrow = _arrow((start + tail[0], tail[1]), (start + tip[0], tip[1]))
+        arrow = _arrow(np.add(start, tail), np.add(start, tip))
         arrow.set(arrowstyle="-|>", color=colour, linewidth=2, joinstyle="miter")
         axes.add_patch(arrow)
     return np.array([w, stepped, after])
@@ -73,25 +81,39 @@ def _step_on_circle(axes, start: float, length: float) -> np.ndarray:
 
 @styled
 def network(config: Config, image_size: int) -> Figure:
-    """The network of a config as a diagram, from image to logits, with channels and image sizes."""
+    """The network of a config as a diagram, from image to logits, with channels and image sizes.
+
+    From left to right; on a phone from top to bottom.
+    """
     boxes, skips = _blocks(config, image_size)
-    figure, axes = new_axes(size=(10, 2.3))
+    down, last = is_narrow(), len(boxes) - 0.5
+    figure, axes = new_axes(height=0.5 * len(boxes) if down else 2.0)
     colours = layer_colours([layer for _, _, layer in boxes if layer])
+
+    def place(along: float, across: float) -> tuple[float, float]:
+        return (3.2 * across, -along) if down else (along, across)
+
     for i, (title, detail, layer) in enumerate(boxes):
         colour = (*colours[layer], 0.35) if layer else "white"
+        corner, size = (place(i + 0.33, 0), (3.2, 0.66)) if down else ((i - 0.42, 0), (0.84, 1))
         axes.add_patch(
-            FancyBboxPatch(
-                (i - 0.4, 0), 0.8, 1, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="black"
-            )
+            FancyBboxPatch(corner, *size, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="black")
         )
-        axes.text(i, 0.85, title, ha="center", va="center", fontsize=10, fontweight="bold")
-        axes.text(i, 0.38, detail, ha="center", va="center", fontsize=9)
+        one_line = ", ".join(detail.replace("BN, ReLU", "BN+ReLU").split("\n"))
+        at, text = (place(i - 0.14, 0.5), place(i + 0.17, 0.5)) if down else ((i, 0.87), (i, 0.38))
+        axes.text(*at, title, ha="center", va="center", fontsize=8, fontweight="bold")
+        axes.text(*text, one_line if down else detail, ha="center", va="center", fontsize=7.5 if down else 7)
         if i:
-            axes.add_patch(_arrow((i - 0.6, 0.5), (i - 0.4, 0.5)))
+            gap = (0.67, 0.33) if down else (0.58, 0.42)
+            axes.add_patch(_arrow(place(i - gap[0], 0.5), place(i - gap[1], 0.5)))
     for start, end in skips:
-        axes.plot([start, start, end + 0.5], [1.02, 1.25, 1.25], color="black", linewidth=1)
-        axes.add_patch(_arrow((end + 0.5, 1.26), (end + 0.5, 0.52)))
-    axes.set(xlim=(-0.5, len(boxes) - 0.5), ylim=(-0.1, 1.35))
+        corners = [place(start, 1.02), place(start, 1.2), place(end + 0.5, 1.2)]
+        axes.plot(*np.transpose(corners), color="black", linewidth=1)
+        axes.add_patch(_arrow(place(end + 0.5, 1.21), place(end + 0.5, 0.52)))
+    limits = (
+        {"xlim": (-0.1, 4), "ylim": (-last, 0.5)} if down else {"xlim": (-0.5, last), "ylim": (-0.1, 1.35)}
+    )
+    axes.set(**limits)
     axes.axis("off")
     return figure
 

@@ -16,7 +16,7 @@ from ..machinery import files, speeds
 from ..records import NotRecordedError
 from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
 from ..run import Run
-from . import collapse, diagrams, plots, strips, style
+from . import collapse, comparisons, diagrams, examples, plots, reduced, strips, style
 from . import precisions as precision_figure
 from .beside import behind
 
@@ -134,10 +134,16 @@ def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool 
         raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
     with files.whole(path) as file:
         if suffix == ".csv":
-            file.write(drawn.numbers.to_csv(index=drawn.numbers.index.names != [None]).encode())
+            file.write(table(drawn))
         else:
             style.save(drawn.figure, file, suffix[1:])
     return path
+
+
+def table(drawn: Picture) -> bytes:
+    """The numbers of a figure as CSV, to four digits, which is more than can be read from it."""
+    indexed = drawn.numbers.index.names != [None]
+    return drawn.numbers.to_csv(index=indexed, float_format="%.4g", lineterminator="\n").encode()
 
 
 def check_suffix(path: str | Path) -> str:
@@ -154,7 +160,13 @@ def _steps(run: Run) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame, *names: str) -> pd.DataFrame:
-    return table[["layer", "epoch", *names]].reset_index(drop=True)
+    """These columns of the steps that are drawn as circles."""
+    return reduced.thinned(table)[["layer", "epoch", *names]].reset_index(drop=True)
+
+
+def _named(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The tables of forms by what readers call them."""
+    return {style.form_name(form): table for form, table in tables.items()}
 
 
 def _stacked(tables: dict[str, pd.DataFrame], name: str) -> pd.DataFrame:
@@ -166,7 +178,7 @@ def _norm_change(scale: str, column: str) -> Drawn:
     run = library.first(scale, "dynamics/sgd")
     table = _steps(run)
     limits = plots.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
-    return plots.norm_change(table, column, limits), _columns(table, column), [run]
+    return plots.norm_change(table, column, limits), reduced.averaged(table, column), [run]
 
 
 def _balance(scale: str) -> Drawn:
@@ -178,7 +190,7 @@ def _balance(scale: str) -> Drawn:
 def _weight_norms(scale: str) -> Drawn:
     run = library.first(scale, "dynamics/sgd")
     table = _steps(run)
-    return plots.weight_norms(table), _columns(table, "norm_sq_relative"), [run]
+    return plots.weight_norms(table), reduced.averaged(table, "norm_sq_relative"), [run]
 
 
 def _step(scale: str, form: str, line: str) -> Drawn:
@@ -203,8 +215,8 @@ def _rotation(scale: str, *names: str, without: tuple[str, ...] = ()) -> Drawn:
     """Of LARS without the classifier, which it does not train."""
     forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
     tables = {form: analysis.rotations(runs).drop(index=list(without)) for form, runs in forms.items()}
-    figure = plots.equilibrium(tables, 0.05, "rotation")
-    return figure, pd.concat(tables, names=["form"]), _all(forms)
+    figure = comparisons.equilibrium(tables, 0.05, "rotation")
+    return figure, pd.concat(_named(tables), names=["form"]), _all(forms)
 
 
 def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
@@ -216,22 +228,18 @@ def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
     return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"
 
 
-def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=plots.equilibrium) -> Drawn:
+def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=comparisons.equilibrium) -> Drawn:
     forms = {name: analysis.with_steps(library.runs(scale, f"dynamics/{name}")) for name in names}
     tables = {name: analysis.equilibrium(runs) for name, runs in forms.items()}
-    return draw(tables, tolerance=tolerance), pd.concat(tables, names=["form"]), _all(forms)
+    return draw(tables, tolerance=tolerance), pd.concat(_named(tables), names=["form"]), _all(forms)
 
 
 def _accuracy(scale: str, *names: str) -> Drawn:
     """Learning curves of some forms, each given as ``experiment/form``."""
     forms = {name.partition("/")[2]: library.runs(scale, name) for name in names}
-    numbers = {
-        f"{form}-seed{run.config.seed}": run.epochs.set_index("epoch")
-        for form, runs in forms.items()
-        for run in runs
-    }
     tables = {form: [run.epochs for run in runs] for form, runs in forms.items()}
-    return plots.learning_curves(tables), pd.concat(numbers, names=["run"]), _all(forms)
+    numbers = {form: reduced.over_runs(each, "test_accuracy") for form, each in tables.items()}
+    return comparisons.learning_curves(tables), _stacked(_named(numbers), "form"), _all(forms)
 
 
 def _all(forms: dict[str, list[Run]]) -> list[Run]:
@@ -241,13 +249,13 @@ def _all(forms: dict[str, list[Run]]) -> list[Run]:
 def _noise(scale: str) -> Drawn:
     runs = library.runs(scale, "gradient-noise/frozen")
     table = analysis.noise(runs)
-    return plots.gradient_noise(table), table, runs
+    return comparisons.gradient_noise(table), table, runs
 
 
 def _batch_sizes(scale: str) -> Drawn:
     runs = [library.first(scale, name) for name in ("dynamics/heavy-ball", "batch-size/quarter-batch")]
     tables = {f"N = {run.config.batch_size}": _steps(run) for run in runs}
-    numbers = {batch: _columns(t, "ratio", "predicted") for batch, t in tables.items()}
+    numbers = {batch: reduced.root_mean_squares(t, ["ratio", "predicted"]) for batch, t in tables.items()}
     return plots.batch_sizes(tables), _stacked(numbers, "batch"), runs
 
 
@@ -257,7 +265,7 @@ def _side_by_side(scale: str, column: str, label: str, log: bool = False) -> Dra
         "lars": library.first(scale, "lars/lars"),
     }
     tables = {form: _steps(run) for form, run in runs.items()}
-    numbers = {form: _columns(t, column) for form, t in tables.items()}
+    numbers = {form: reduced.averaged(t, column) for form, t in tables.items()}
     return plots.side_by_side(tables, column, label, log), _stacked(numbers, "form"), list(runs.values())
 
 
@@ -265,17 +273,17 @@ def _learning_rates(scale: str, smooth: bool) -> Drawn:
     runs = library.runs(scale, "sweep")
     table = learning_rates.table(runs)
     if not smooth:
-        return plots.accuracy_against_lr(table), table, runs
+        return comparisons.accuracy_against_lr(table), table, runs
     table = learning_rates.with_enough(table)
     curves = learning_rates.smoothed(table)
-    return plots.accuracy_against_lr(table, curves, tops.optima(table)), curves, runs
+    return comparisons.accuracy_against_lr(table, curves, tops.optima(table)), curves, runs
 
 
 def _schedule(scale: str) -> Drawn:
     base = experiments.base(scale)
     numbers = pd.DataFrame({"epoch": range(base.epochs + 1)})
     numbers["lr"] = base.lr_schedule(numbers["epoch"])
-    return plots.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
+    return comparisons.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
 
 
 def _network(scale: str) -> Drawn:
@@ -285,9 +293,12 @@ def _network(scale: str) -> Drawn:
 
 
 def _augmentation(scale: str) -> Drawn:
-    from .. import data  # with torch, which no other figure needs
-
-    return plots.images(data.examples(experiments.base(scale).dataset)), pd.DataFrame(), f"scale {scale}"
+    dataset = experiments.base(scale).dataset
+    return (
+        comparisons.images(examples.read(dataset)),
+        pd.DataFrame(),
+        f"scale {scale}: {examples.SOURCES[dataset]}",
+    )
 
 
 def _cost(scale: str) -> Drawn:
@@ -295,7 +306,7 @@ def _cost(scale: str) -> Drawn:
     table, base = costs.per_image(measured), experiments.base("small")
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
-    return plots.cost(table, base.width, base.batch_size), table, source
+    return comparisons.cost(table, base.width, base.batch_size), table, source
 
 
 def _precision(scale: str) -> Drawn:
@@ -341,7 +352,7 @@ FIGURES: dict[str, Callable[[str], Drawn]] = {
     "batch-sizes": _batch_sizes,
     "momentum-step": lambda scale: _step(scale, "heavy-ball", "√(2λα(1−ρ))"),  # 7
     "forms": lambda scale: _equilibrium(scale, FORMS, 0.15),
-    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, plots.correction),
+    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, comparisons.correction),
     "momentum-lag": lambda scale: _lag(scale, "heavy-ball"),
     "rotation": lambda scale: _rotation(scale, "dynamics/heavy-ball", "dynamics/nesterov"),
     "lars-rotation": lambda scale: _rotation(scale, "lars/lars", without=(analysis.CLASSIFIER,)),

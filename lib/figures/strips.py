@@ -12,7 +12,8 @@ from ..config import CLASSIFIER
 from ..results.claims import POST, Claim
 from ..results.rule import FAILS, HOLDS, INSIDE, OUTSIDE, Verdict
 from ..results.verdicts import NOT_RECORDED, brief
-from .style import layer_colours, new_axes, styled
+from .layout import is_narrow, new_axes, width
+from .style import layer_colours, styled
 
 Judged = list[tuple[Claim, Verdict | None]]
 BAND = {"color": "0.88", "zorder": 0}
@@ -33,20 +34,22 @@ def strips(judged: Judged) -> Figure:
     A row is a layer, or whatever the claim speaks of. A small cross is the worst single epoch of a seed.
     """
     rows = [max(len(found.layers) if found else 1, 2) for _, found in judged]
-    heights = [HEADING + ROW * n for n in rows]
+    heights = [(2 * HEADING if is_narrow() else HEADING) + ROW * n for n in rows]
     figure, axes = new_axes(
-        1, len(judged), (7.5, sum(heights) + 0.4), squeeze=False, gridspec_kw={"height_ratios": heights}
+        1, len(judged), sum(heights) + 0.4, squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for axis, (claim, found) in zip(axes[:, 0], judged, strict=True):
         heading = f"{claim.origin}: {claim.sentence}"
-        text = f"{fill(heading, 95)}\n{claim.looked_at}; bound {claim.bound_text}\n{fill(brief(found), 105)}"
+        letters = round(13 * width())
+        lines = (heading, f"{claim.looked_at}; bound {claim.bound_text}", brief(found))
+        text = "\n".join(fill(line, letters) for line in lines)
         axis.set_title(text, loc="left", fontsize=8.5)
         if found is None:
             axis.set(xticks=[], yticks=[])
             axis.text(0.5, 0.5, NOT_RECORDED, ha="center", va="center", transform=axis.transAxes)
         else:
             _strip(axis, found, filled=claim.origin == POST)
-    figure.legend(handles=_legend(), loc="outside upper center", ncols=4, fontsize=8)
+    figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if is_narrow() else 4, fontsize=8)
     return figure
 
 
@@ -96,7 +99,7 @@ def overview(judged: Judged) -> Figure:
     The distance is in units of the bound, whose end is at 1; lines lead to the far end of an interval. Numbers
     further out than `FAR` are drawn there, as triangles. `relative` has the numbers.
     """
-    figure, axis = new_axes(size=(7.5, 0.27 * len(judged) + 0.9))
+    figure, axis = new_axes(height=0.27 * len(judged) + 0.9)
     axis.axvspan(0, 1, **BAND)
     for y, (claim, found) in enumerate(judged):
         if found is None:

@@ -6,59 +6,63 @@ reader or in grey, markers differ too.
 """
 
 import io
-import os
 from collections.abc import Iterable
 from functools import wraps
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import matplotlib.pyplot as plt
-import pandas as pd
+import numpy as np
 import seaborn as sns
 from IPython.display import SVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from PIL import Image
 
 from ..config import CLASSIFIER, parse_architecture
+from .vector import adaptive, readable, smaller
 
 STYLE = {
     "figure.dpi": 110,
-    "savefig.dpi": 110,
     "savefig.bbox": "tight",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.titlesize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "grid.alpha": 0.4,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: it can be found, and takes its colour from the page
+    "font.sans-serif": ["DejaVu Sans"],
     "svg.hashsalt": "lib",  # the same figure gives the same file
 }
-#: Pixels per inch of what is drawn as pixels in a vector file.
-VECTOR_DPI = 120
+#: Dots per inch of a PNG: for slides, twice what the page shows.
+PNG_DPI = 220
 THEORY = {"color": "black", "linewidth": 1.5}
-# points, thousands of them, are drawn as pixels also in vector files
-CIRCLES = {"s": 6, "linewidth": 0.4, "facecolor": "none", "rasterized": True}
-STEPS = {"linewidth": 0.8, "alpha": 0.8, "rasterized": True}
-#: Panels for a figure that is also read on a phone: three in a row, in inches.
-NARROW = {"columns": 3, "size": (2.35, 2.1)}
+CIRCLES = {"marker": "o", "linestyle": "none", "markersize": 2.6, "markeredgewidth": 0.5, "fillstyle": "none"}
 
-_BLUE, _ORANGE, _GREEN, _VERMILION, *_, _SKY = sns.color_palette("colorblind").as_hex()
+_BLUE, _ORANGE, _GREEN, _VERMILION, *_, _SKY = map(readable, sns.color_palette("colorblind").as_hex())
 #: Wine, of Paul Tol's muted scheme: the palette's own next colours are too near to these three.
 _FORMS = {
     "sgd": {"marker": "o", "color": _BLUE},
     "heavy-ball": {"marker": "s", "color": _ORANGE},
     "nesterov": {"marker": "D", "color": _GREEN},
-    "lars": {"marker": "^", "color": "#882255"},
+    "lars": {"marker": "^", "color": "#7f1d4e"},
 }
-#: Colours of Paul Tol's muted scheme, which has enough of them.
+#: Colours of Paul Tol's muted scheme, which has enough of them; two are darker, to be seen on white.
 _BRANCHES = {
     (): ("#000000", "o"),
-    ("L1",): ("#88CCEE", "s"),
+    ("L1",): ("#0f97dc", "s"),
     ("L2",): ("#117733", "^"),
-    ("L3",): ("#44AA99", "v"),
+    ("L3",): ("#1a4e4a", "v"),
     ("L1", "L2"): ("#DDCC77", "P"),
     ("L1", "L3"): ("#332288", "D"),
     ("L2", "L3"): ("#CC6677", "X"),
     ("L1", "L2", "L3"): ("#AA4499", "p"),
 }
+#: What readers call a form, where that is not its name in the records.
+_CALLED = {"sgd": "no momentum"}
 _OTHERS = [{"marker": "o", "color": _VERMILION}, {"marker": "^", "color": _SKY}]
 #: What `lib.running.bench` measures, but for the trainer without probes, which would hide under that with them.
 VARIANTS = {
@@ -72,9 +76,14 @@ VARIANTS = {
 def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:
     """A colour for each layer, by depth; safe for colour-blind readers and in grey."""
     deep = [layer for layer in layers if layer != CLASSIFIER]
-    # the last fifth of viridis is too pale on white
-    colours = dict(zip(deep, sns.color_palette("viridis", int(len(deep) * 1.25))[: len(deep)], strict=True))
-    return colours | {CLASSIFIER: (0.55, 0.55, 0.55)}
+    # the last two fifths of viridis are too pale on white
+    colours = [plt.get_cmap("viridis")(x)[:3] for x in np.linspace(0, 0.6, len(deep))]
+    return dict(zip(deep, colours, strict=True)) | {CLASSIFIER: (0.5, 0.5, 0.5)}
+
+
+def form_name(form: str) -> str:
+    """What readers call a form: ``no momentum`` is ``sgd`` in the records."""
+    return _CALLED.get(form, form)
 
 
 def form_style(form: str) -> dict[str, object]:
@@ -95,7 +104,7 @@ def architecture_style(architecture: str) -> dict[str, Any]:
     colour, marker = _BRANCHES[branches]
     hollow = kind == "Extra"
     return {
-        "color": colour,
+        "color": readable(colour),
         "marker": marker,
         "linestyle": "--" if hollow else "-",
         "fillstyle": "none" if hollow else "full",
@@ -119,80 +128,45 @@ def _book_style():
 
 
 def styled(draw):
-    """Draws in the book's style, and leaves it to the caller to show the figure."""
+    """Draws in the book's style, and leaves it to the caller to show the figure, which says what drew it."""
 
     @wraps(draw)
     def styled(*args, **kwargs) -> Figure:
         with _book_style():
             figure = draw(*args, **kwargs)
+        figure.set_gid(figure.get_gid() or f"{draw.__module__}.{draw.__name__}")
         plt.close(figure)  # else pyplot would show it a second time
         return figure
 
     return styled
 
 
-def save(figure: Figure, file: str | os.PathLike | BinaryIO, format: str) -> None:
+def save(figure: Figure, file: str | Path | BinaryIO, format: str) -> None:
     """Writes a figure in the book's style as ``svg``, ``pdf`` or ``png``; the same figure gives the same bytes."""
+    drawn = io.BytesIO()
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    dpi = STYLE["savefig.dpi"] if format == "png" else VECTOR_DPI
     with _book_style():
-        figure.savefig(file, format=format, dpi=dpi, metadata=undated.get(format))
+        figure.savefig(drawn, format=format, dpi=PNG_DPI, metadata=undated.get(format))
+    content = drawn.getvalue()
+    if format == "svg":
+        content = adaptive(smaller(content.decode())).encode()
+    elif format == "png" and not any(axes.images for axes in figure.axes):
+        content = _few_colours(drawn)
+    if isinstance(file, str | Path):
+        Path(file).write_bytes(content)
+    else:
+        file.write(content)
+
+
+def _few_colours(png: BinaryIO) -> bytes:
+    """The picture with 256 colours, which are enough for lines and save two thirds of it."""
+    small = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def shown(figure: Figure) -> SVG:
-    """The figure as a chapter shows it: vectors, crisp at every size; points by the thousand are pixels in it."""
+    """The figure as a chapter shows it: vectors, crisp at every size."""
     file = io.BytesIO()
     save(figure, file, "svg")
     return SVG(file.getvalue().decode())
-
-
-def new_axes(
-    columns: int = 1, rows: int = 1, size: tuple[float, float] = (8, 4), **sharing
-) -> tuple[Figure, Any]:
-    """A figure and its axes, laid out so that nothing overlaps; ``size`` in inches."""
-    return plt.subplots(rows, columns, figsize=size, layout="constrained", **sharing)
-
-
-def grid(panels: int, columns: int, size: tuple[float, float]):
-    """A figure and that many axes with the same limits, in rows of ``columns``; ``size`` of each, in inches."""
-    columns = min(columns, panels)
-    rows = -(-panels // columns)
-    figure, axes = new_axes(
-        columns, rows, (columns * size[0], rows * size[1]), sharex=True, sharey=True, squeeze=False
-    )
-    for spare, above in zip(axes.flat[panels:], axes.flat[panels - columns :], strict=False):
-        spare.set_visible(False)
-        above.tick_params(labelbottom=True)  # nothing under it has them
-    return figure, list(axes.flat[:panels])
-
-
-def layer_panels(table: pd.DataFrame, columns: int = 4, size: tuple[float, float] = (2.5, 2.6)):
-    """A figure against the epoch with a panel for each layer: triples of axes, ``(layer, rows)`` and colour."""
-    groups = list(table.groupby("layer", observed=True))
-    figure, axes = grid(len(groups), columns, size)
-    figure.supxlabel("epoch")
-    colours = layer_colours(table["layer"].cat.categories)
-    return figure, [(a, g, colours[g[0]]) for a, g in zip(axes, groups, strict=True)]
-
-
-def legend_above(figure: Figure, columns: int = 4) -> None:
-    """One legend for all axes, each label once, with lines that are thick enough to tell colours."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    legend = figure.legend(once.values(), once, loc="outside upper center", ncols=columns)
-    for line in legend.get_lines():
-        line.set(linewidth=max(2, line.get_linewidth()), alpha=1)
-
-
-def log_ticks(axes, ticks) -> None:
-    """Makes x logarithmic, with these ticks and no others, as plain numbers."""
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def percent_ticks(axes) -> None:
-    """Labels y, a fraction, in percent, at round numbers: a label that was rounded would lie."""
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}%"))

@@ -273,7 +273,7 @@ def accuracy(runs: Iterable[Run]) -> np.ndarray:
     return np.array([run.test_accuracy for run in runs])
 
 
-def describe(runs: Iterable[Run], scale: str) -> str:
+def describe(runs: Iterable[Run], scale: object) -> str:
     """Scale, data, network, seeds, precision and device of some runs, in a line for captions."""
     runs = list(runs)
     c = runs[0].config

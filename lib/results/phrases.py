@@ -13,8 +13,8 @@ def seeds(n: int) -> str:
 
 
 def mean_of(n: int) -> str:
-    """``the mean of 5 seeds``, or ``of one seed``."""
-    return "of one seed" if n == 1 else f"the mean of {seeds(n)}"
+    """``the mean of 5 seeds``, or ``with one seed``."""
+    return "with one seed" if n == 1 else f"the mean of {seeds(n)}"
 
 
 def accuracy(runs: list[Run]) -> str:

@@ -11,9 +11,15 @@ from . import analysis, learning_rates, numbers, phrases, rule, verdicts
 from .claims import CLAIMS, OURS, POST
 from .numbers import Numbers
 
-#: What stands for a verdict in a sentence that counts them.
-COUNTED = {"holds": "hold", "inside": "lie inside their bounds", "fails": "fail", "outside": "lie outside"}
-UNDECIDED = "are not resolved"
+#: What stands for a verdict in a sentence that counts them, for one and for more.
+COUNTED = {
+    "holds": ("holds", "hold"),
+    "inside": ("lies inside its bound", "lie inside their bounds"),
+    "fails": ("fails", "fail"),
+    "outside": ("lies outside", "lie outside"),
+    "not resolved": ("is not resolved", "are not resolved"),
+    verdicts.NOT_RECORDED: ("is not recorded yet", "are not recorded yet"),
+}
 
 
 def summary(scale: str) -> Numbers:
@@ -61,11 +67,13 @@ def conclusion(scale: str) -> Numbers:
 
 
 def counted(judged: list, origin: str) -> str:
-    """How many claims of an origin hold and how many do not, in words: ``5 hold, 4 fail, 3 are not resolved``."""
+    """How many claims of an origin hold and how many do not, in words: ``5 of 12 hold, 4 fail, 3 are not resolved``."""
     found = [verdict for claim, verdict in judged if claim.origin == origin]
-    kinds = Counter(COUNTED.get(verdict.verdict, UNDECIDED) if verdict else UNDECIDED for verdict in found)
-    order = [kind for kind in (*COUNTED.values(), UNDECIDED) if kinds[kind]]
-    return f"of {len(found)}, " + ", ".join(f"{kinds[kind]} {kind}" for kind in order)
+    count = Counter(verdict.verdict if verdict else verdicts.NOT_RECORDED for verdict in found)
+    first, *others = (
+        f"{count[kind]} {words[count[kind] > 1]}" for kind, words in COUNTED.items() if count[kind]
+    )
+    return ", ".join([first.replace(" ", f" of {len(found)} ", 1), *others])
 
 
 def settling(run: Run) -> Numbers:

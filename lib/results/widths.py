@@ -17,7 +17,7 @@ WINDOW = (6, 14)
 def recorded() -> dict[str, tuple[list[Run], list[Run]]]:
     """The runs of each form of SGD that is recorded, with its steps, at both scales: narrow ones and wide ones."""
     narrow, wide = (library.forms(scale, "dynamics") for scale in SCALES)
-    both = {form: tuple(analysis.with_steps(of[form]) for of in (narrow, wide)) for form in FORMS}
+    both = {form: (analysis.with_steps(narrow[form]), analysis.with_steps(wide[form])) for form in FORMS}
     return {form: runs for form, runs in both.items() if all(runs)}
 
 
@@ -66,7 +66,7 @@ def text() -> str:
 
 
 def source() -> str:
-    """The runs that the table is made from, in a line for its caption."""
+    """The runs that the table is made from, as the rest of a sentence."""
     made = [
         analysis.describe(of_form[i], scale)
         for i, scale in enumerate(SCALES)
@@ -86,8 +86,8 @@ def _compared(form: str, narrow: pd.DataFrame, wide: pd.DataFrame) -> str:
         for column in ("R corrected", "rotation")
     }
     return (
-        f"With {form}, $R$ is nearer to 1 at the larger width in {_nearer('R', 1, narrow, wide)} of {len(wide)} "
-        f"layers, and $\\kappa$ nearer to 0 in {_nearer('κ', 0, narrow, wide)}. Corrected, $R$ runs from "
+        f"With {form}, R is nearer to 1 at the larger width in {_nearer('R', 1, narrow, wide)} of {len(wide)} "
+        f"layers, and κ nearer to 0 in {_nearer('κ', 0, narrow, wide)}. Corrected, R runs from "
         f"{spans['R corrected'][0]} at the smaller width and from {spans['R corrected'][1]} at the larger; the "
         f"rotation over its prediction from {spans['rotation'][0]} and from {spans['rotation'][1]}."
     )

@@ -64,6 +64,9 @@ def build(scale: str | Chosen | None = None) -> Path:
             announce(
                 source / "_config.yml", f"Settings of your own, at scale {chosen.scale}: {chosen.differences}"
             )
+        for chapter in notebooks(source):
+            if reason := experiments.why_empty(chapter.stem, chosen):
+                empty(chapter, reason)
     chapters = notebooks(source)
     # the last, on the status of the book, shows how long the others took
     for some in (chapters[:-1], chapters[-1:]):

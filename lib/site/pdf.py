@@ -99,8 +99,13 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
             chapter.decompose()
             mark.decompose()
             continue
-        title = title_of(chapter)
-        begins = [str(number) for level, heading, number in headings if (level, heading) == (2, title)]
+        heading = chapter.select_one("h1, h2")
+        assert heading is not None
+        level = int(heading.name[1])
+        title = "".join(
+            heading.find_all(string=True, recursive=False)
+        ).strip()  # without the sign of its link
+        begins = [str(number) for *where, number in headings if where == [level, title]]
         link = page.new_tag("a", href=f"#{mark['id']}", string=title)
         link.append(page.new_tag("span", string=" ".join(begins)))
         item = page.new_tag("li")
@@ -108,18 +113,11 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
     # what led to a page that is left out is text
-    known = {element["id"] for element in page.select("[id]")}
+    known = {str(element["id"]) for element in page.select("[id]")}
     for link in page.select("a[href^='#']"):
         if str(link["href"]).removeprefix("#") not in known:
             link.unwrap()
     return str(page)
-
-
-def title_of(chapter: Tag) -> str:
-    """The heading of a chapter, without the sign that links to it."""
-    heading = chapter.select_one("h1, h2")
-    assert heading is not None
-    return "".join(heading.find_all(string=True, recursive=False)).strip()
 
 
 def outline(pdf: Path) -> list[tuple[int, str, int]]:
