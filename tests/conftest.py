@@ -12,7 +12,7 @@ import torch
 
 from lib import config, data, paths
 from lib.config import Config, layers_of
-from lib.run import FILTER_COLUMNS, NOISE_COLUMNS, QUANTITIES, Run
+from lib.run import FILTER_COLUMNS, NOISE_COLUMNS, QUANTITIES, Run, no_filter, part_of_epoch
 
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
@@ -83,19 +83,30 @@ def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: 
 
 
 def recordable_run(config: Config = TINY, diverged_at: int | None = None) -> Run:
-    """A synthetic run with the layers, steps and noise that a record of its config must have."""
+    """A synthetic run with the layers, steps, noise and filters that a record of its config must have."""
     layers, steps = list(layers_of(config.architecture)), config.steps_per_epoch
     run = synthetic_run(config, layers, steps)
     epochs = config.epochs if diverged_at is None else diverged_at // steps
     frozen = range(0, epochs + 1, config.noise_every) if config.noise_every else ()
     noise = [(epoch, n, layer, 1 / n, 0.5 / n) for epoch in frozen for n in (32, 64) for layer in layers]
-    filters = [(epoch, layer, i, 1.0, 2.0, 1e-4) for epoch in frozen for layer in layers for i in range(3)]
+    at_rest = [(epoch, layer, i, 1.0, 2.0, 1e-4) for epoch in frozen for layer in layers for i in range(3)]
+
+    def averaged(table, averages):
+        kept = table[table["step"] < epochs * steps]
+        part = part_of_epoch(kept["step"], steps, averages) if averages else kept["step"]
+        means = kept.groupby([part.rename("part"), "layer"], observed=True).mean().reset_index("layer")
+        return means.reset_index(drop=True)[list(kept)].astype({"step": np.int32})
+
+    convolutions = list(layers_of(config.architecture, config.width).items())[:-1]
+    filters = [f"{layer}[{i}]" for layer, size in convolutions for i in range(size.channels_out)]
+    by_filter = averaged(synthetic_run(config, filters, steps).steps, 1) if config.by_filter else no_filter()
     return replace(
         run,
-        steps=run.steps[run.steps["step"] < epochs * steps],
+        steps=averaged(run.steps, config.averages),
+        by_filter=by_filter,
         epochs=run.epochs[:epochs],
         noise=pd.DataFrame(noise, columns=list(NOISE_COLUMNS)),
-        frozen_filters=pd.DataFrame(filters, columns=list(FILTER_COLUMNS)),
+        frozen_filters=pd.DataFrame(at_rest, columns=list(FILTER_COLUMNS)),
         diverged_at=diverged_at,
     )
 

@@ -54,7 +54,8 @@ def drift(run: Run) -> pd.Series:
 
 def stationary_ratio(window: Window, run: Run) -> pd.Series:
     """R √(1+2ρo) over √(1 + τ d ln c²/dt), which is what it is while λ stays and c² grows slowly."""
-    return st.corrected_ratio(window, run) / np.sqrt(1 + drift(run))
+    # where c falls so fast that no norm could follow, nothing is predicted
+    return st.corrected_ratio(window, run) / np.sqrt((1 + drift(run)).where(lambda square: square > 0))
 
 
 def by_filter(run: Run) -> Run:
