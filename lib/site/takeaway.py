@@ -21,7 +21,7 @@ class Files(NamedTuple):
     narrow: Path
     png: Path
     csv: Path | None
-    function: str
+    function: str | None
 
     @property
     def size(self) -> tuple[int, int]:
