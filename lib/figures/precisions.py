@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..results.precisions import FORMS
-from .style import label_styles, legend_above, new_axes, styled
+from .layout import is_narrow, legend_above, new_axes
+from .style import label_styles, styled
 
 #: Hollow without momentum, filled with it.
 FILLS = {"sgd": "none", "heavy-ball": "full"}
@@ -18,7 +19,7 @@ def side_by_side(table: pd.DataFrame) -> Figure:
     A colour for each precision, hollow for the runs without momentum.
     """
     quantities = list(dict.fromkeys(table["quantity"]))
-    figure, panels = new_axes(2, 2, (8, 5.5))
+    figure, panels = new_axes(1, 4, height=9) if is_narrow() else new_axes(2, 2, height=5.5)
     colours = label_styles(sorted(table["precision"].unique(), reverse=True))
     groups = list(table.groupby(["precision", "form"], sort=False))
     offsets = np.linspace(-0.24, 0.24, len(groups)) if len(groups) > 1 else [0.0]
@@ -32,5 +33,5 @@ def side_by_side(table: pd.DataFrame) -> Figure:
             axes.errorbar(places, rows["mean"], yerr=error, label=f"{FORMS[form]}, {precision}", **look)
         axes.set(title=quantity, yscale="log" if quantity.startswith("|cos") else "linear")
         axes.set_xticks(np.arange(len(layers)), layers, rotation=45, ha="right")
-    legend_above(figure)
+    legend_above(figure, columns=2)
     return figure
