@@ -57,6 +57,13 @@ def which(scale, changes):
     return experiments.chosen(scale, **{name: value for name, _, value in pairs})
 
 
+def refuse_without_runs(chosen, names):
+    """Raises ValueError when settings of one's own make no run of something that is named."""
+    for name in names if chosen.changes else ():
+        if reason := experiments.why_no_run(name.partition("/")[0], chosen):
+            raise ValueError(reason)
+
+
 def config_options(command):
     """Gives a command one option for each setting of `Config`, with its help."""
     for field in reversed(fields(Config)):
@@ -183,7 +190,9 @@ def run(context, names, scale, changes, retrain, jobs, scheduler, precision, imp
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
-    planned = experiments.planned(which(scale, changes), names or None, precision)
+    chosen = which(scale, changes)
+    planned = experiments.planned(chosen, names or None, precision)
+    refuse_without_runs(chosen, names)
     with resumable():
         if import_:
             _merge(import_)
@@ -300,7 +309,7 @@ def figure(name, scale, changes, file, beside, out):
     the runs that it needs are trained first, unless they are already.
     """
     from . import records
-    from .figures import gallery
+    from .figures import gallery, origins
     from .running import own
 
     if file and changes:
@@ -309,9 +318,10 @@ def figure(name, scale, changes, file, beside, out):
         raise click.UsageError("--beside draws the recorded runs behind others: give --set or --run as well")
     out = out or f"{name}.svg"
     gallery.check_suffix(out)
-    chosen = gallery.given(name, records.read(file), file, scale) if file else which(scale, changes)
+    chosen = origins.given(name, records.read(file), file, scale) if file else which(scale, changes)
     if changes and chosen.changes:
-        needed = gallery.check_depends(name, chosen)
+        needed = origins.check_depends(name, chosen)
+        refuse_without_runs(chosen, needed)
         with resumable():
             own.train(chosen, needed)
     click.echo(gallery.save(name, chosen, out, beside))

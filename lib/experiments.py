@@ -310,17 +310,30 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
-    "conclusion": _ALL_CLAIMS,
+    "conclusion": ("lars", *_ALL_CLAIMS),  # which it cannot do without
     "status": _ALL_CLAIMS,
 }
 
 
 def why_empty(chapter: str, scale: str | Chosen) -> str | None:
-    """Why a chapter has nothing to show: the experiment that it is named after has no run. None where it has."""
-    if chapter not in EXPERIMENTS or planned(scale, [chapter]):
-        return None
-    reason = "without weight decay its rate √(2λα(1−ρ)) is 0, and it would stand still"
-    return f"{chapter} has no run at scale {chosen(scale)}: {reason}"
+    """Why a chapter has nothing to show: what it begins with, or is named after, has no run. None where it has."""
+    essential = [name.partition("/")[0] for name in CHAPTERS.get(chapter, ())[:1]]
+    reasons = [why_no_run(name, scale) for name in (*essential, chapter) if name in EXPERIMENTS]
+    return next(filter(None, reasons), None)
+
+
+def why_no_run(experiment: str, scale: str | Chosen) -> str | None:
+    """Why an experiment has no run at a scale or at settings of one's own; None where it has."""
+    scale = chosen(scale)
+    try:
+        if EXPERIMENTS[experiment](scale.at):
+            return None
+        reason = "it is not planned there"
+        if not scale.at.base.weight_decay:
+            reason = "without weight decay the rate √(2λα(1−ρ)) is 0, and nothing would move"
+    except ValueError as error:
+        reason = str(error)
+    return f"{experiment} has no run at scale {scale}: {reason}"
 
 
 def planned(
@@ -329,8 +342,8 @@ def planned(
     """The runs of a scale in the order in which they are run: all, or those of some names, as `Planned.is_of` has it.
 
     Seed by seed: what is stopped early has recorded every form once. With ``precision``, in that and
-    not in the base run's. Raises ValueError when a name, the scale or the precision is not known, or
-    settings of one's own make no run of an experiment.
+    not in the base run's. Raises ValueError when a name, the scale or the precision is not known.
+    An experiment of which settings of one's own make no run has none.
     """
     scale = chosen(scale)
     at = scale.at
@@ -343,7 +356,7 @@ def planned(
     for experiment, some in wanted.items():
         found = _planned(scale, at, experiment)
         for name in some:
-            if name != experiment and not any(one.is_of(name) for one in found):
+            if found and name != experiment and not any(one.is_of(name) for one in found):
                 known = ", ".join(dict.fromkeys(f"{experiment}/{one.form}" for one in found))
                 raise ValueError(f"form={name!r} is not known; it must be one of {known}")
         runs += [one for one in found if any(map(one.is_of, some))]
@@ -359,10 +372,10 @@ def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
     own = bool(scale.changes)
     try:
         forms = EXPERIMENTS[experiment](at)
-    except ValueError as error:
+    except ValueError:
         if not own:
             raise
-        raise ValueError(f"{experiment} has no run at scale {scale}: {error}") from error
+        forms = []  # `why_no_run` says why
     return [
         Planned(
             scale.scale, experiment, f.name, replace(f.config, seed=seed),

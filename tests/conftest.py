@@ -35,6 +35,7 @@ SLOW = (
     "test_own_network",
     "test_contributing",
     "test_explorer",
+    "test_takeaway",
     "test_spirals",
     "test_book",
     "test_launch",

@@ -118,7 +118,7 @@ def test_a_chapter_without_runs_says_why(root):
     (root / "_toc.yml").write_text(TOC + "- file: book/lars\n")
     site = book.build(experiments.chosen("demo", weight_decay=0))
     page = (site.parent / "book" / "lars.html").read_text()
-    assert "lars has no run at scale demo with weight_decay=0.0: without weight decay its rate" in page
+    assert "lars has no run at scale demo with weight_decay=0.0: without weight decay the rate" in page
 
 
 def test_it_is_kept_how_long_each_chapter_took(root):

@@ -236,7 +236,7 @@ def test_make_builds_a_checkout_whatever_its_folder_is_called(weird, source, sca
     )
     assert done.returncode == 0, done.stderr
     site = Path(done.stdout.splitlines()[-1])
-    assert site == weird / "_build" / ("demo" if scale == "demo" else "") / "html" / "index.html"
+    assert site == weird / "_build" / scale / "html" / "index.html"
     page = (site.parent / "book" / "chapter.html").read_text(encoding="utf-8")
     chosen = {"demo": "_build/demo/records", "small": "book/records"}[scale]
     assert str(weird / chosen) in html.unescape(page)

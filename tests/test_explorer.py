@@ -17,7 +17,7 @@ from conftest import synthetic_run
 from lib import experiments, library, paths, theory
 from lib.figures import interactive
 from lib.results import analysis, learning_rates
-from lib.schedules import per_step
+from lib.schedules import PiecewiseLinear, per_step
 
 STATIC = paths.BOOK / "_static"
 SCRIPTS = [STATIC / f"{name}.js" for name in ("charts", "norm-equation", "explorer", "learning-rates")]
@@ -92,10 +92,17 @@ def test_the_fixed_point_is_that_of_theory(js):
         )
 
 
-def test_the_schedule_is_that_of_training(js):
+@pytest.mark.parametrize("shape", ["scheduled", "constant", "flat", "cosine"])
+def test_the_schedules_are_those_that_they_are_called(js, shape):
     config = experiments.base("small")
-    found = js("(run) => Array.from(normEquation.scheduledLr(0.4, run))", drive_of(config, 97))
-    np.testing.assert_allclose(found, per_step(config.lr_schedule, config.epochs, 97), rtol=1e-12)
+    found = js(f"(run) => Array.from(normEquation.scheduledLr(0.4, run, '{shape}'))", drive_of(config, 97))
+    shapes = {
+        "scheduled": config.lr_schedule,
+        "constant": PiecewiseLinear((0,), (0.4,)),
+        "flat": PiecewiseLinear((0, 2, 16, 24), (0, 0.4, 0.4, 0)),
+        "cosine": lambda epoch: 0.4 * np.cos(np.pi * epoch / 48) ** 2,
+    }
+    np.testing.assert_allclose(found, per_step(shapes[shape], config.epochs, 97), rtol=1e-9)
 
 
 def drive_of(config, steps_per_epoch):

@@ -14,7 +14,7 @@ from conftest import recordable_run
 from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, training
-from lib.figures import gallery
+from lib.figures import gallery, origins
 from lib.results import analysis, tries
 from lib.running import own
 
@@ -66,10 +66,12 @@ def execute(chapter, **parameters):
 
 # which runs
 
+OF_THE_STORY = ("dynamics", "lars", "batch-size", "gradient-noise", "sweep", "tuning")
+
 
 def test_a_setting_reaches_every_run_with_its_relations_kept():
     chosen = experiments.chosen("demo", lr="0.8", weight_decay=0.002, momentum=0.5, batch_size=32, epochs=48)
-    runs = {f"{one.experiment}/{one.form}": one.config for one in experiments.planned(chosen)}
+    runs = {f"{one.experiment}/{one.form}": one.config for one in experiments.planned(chosen, OF_THE_STORY)}
     assert {c.weight_decay for c in runs.values()} == {0.002}
     sgd, heavy, nesterov = (runs[f"dynamics/{form}"] for form in ("sgd", "heavy-ball", "nesterov"))
     assert (sgd.lr, sgd.momentum) == (1.6, 0.0) and (heavy.lr, heavy.momentum) == (0.8, 0.5)
@@ -84,8 +86,9 @@ def test_a_setting_reaches_every_run_with_its_relations_kept():
 def test_without_momentum_the_forms_are_one_and_without_decay_lars_has_no_run():
     plain = experiments.planned(experiments.chosen("demo", momentum=0), ["dynamics"])
     assert {one.config for one in plain} == {replace(experiments.base("demo"), momentum=0.0)}
-    free = experiments.planned(experiments.chosen("demo", weight_decay=0))
-    assert {one.config.optimizer for one in free} == {"sgd"}
+    assert not experiments.planned(experiments.chosen("demo", weight_decay=0), ["lars"])
+    tuned = experiments.planned(experiments.chosen("demo", weight_decay=0), ["tuning"])
+    assert {one.config.optimizer for one in tuned} == {"sgd"}
 
 
 def test_what_is_as_recorded_is_no_change():
@@ -133,7 +136,7 @@ def test_what_makes_no_run_is_said_before_anything_is_trained(trained, changes, 
         (
             "lars",
             {"weight_decay": 0},
-            "lars has no run at scale demo with weight_decay=0.0: without weight decay",
+            "lars has no run at scale demo with weight_decay=0.0: without weight decay the rate",
         ),
         ("dynamics", {"scale": "huge", "lr": 1}, "scale='huge' is not known"),
     ],
@@ -229,7 +232,9 @@ MANY = {
     "width": 4,
     "batch_size": 96,
 }
-AT = [(chapter, NO_DECAY) for chapter in experiments.CHAPTERS if chapter != "lars"]  # which has no run then
+AT = [
+    (chapter, NO_DECAY) for chapter in experiments.CHAPTERS if chapter not in ("lars", "conclusion")
+]  # without runs
 AT += [(chapter, MANY) for chapter in ("batch-size", "momentum", "lars", "learning-rates")]
 
 
@@ -319,7 +324,7 @@ def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
     call("figure", "step", "--run", "mine.parquet", "--out", "mine.csv")
     assert pd.read_csv(tmp_path / "mine.csv")["epoch"].max() == pytest.approx(sgd.steps["epoch"].max())
     assert call("figure", "step", "--run", "mine.parquet", "--beside").startswith("step.svg")
-    drawn = gallery.picture("step", gallery.given("step", sgd, "mine.parquet"))
+    drawn = gallery.picture("step", origins.given("step", sgd, "mine.parquet"))
     assert "digits, width 8, 5 epochs" in drawn.source and drawn.source.endswith("step --run mine.parquet`")
 
 
@@ -339,13 +344,17 @@ def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
         (["noise", "--run", "heavy.parquet"], "heavy.parquet has no gradients at frozen weights"),
         (["forms", "--run", "heavy.parquet"], "figure forms is drawn from dynamics/sgd, dynamics/heavy-ball"),
         (["step", "--run", "broken.parquet"], "broken.parquet: damaged"),
+        (
+            ["lars-rotation", "--set", "weight_decay=0"],
+            "lars has no run at scale demo with weight_decay=0.0: without",
+        ),
         (["step", "--set", "lr=1", "--out", "a.gif"], "a.gif: the name must end in one of .svg"),
     ],
 )
 def test_what_a_figure_cannot_show_is_said_before_anything_is_trained(
     trained, call, tmp_path, arguments, message
 ):
-    record("dynamics", "gradient-noise")
+    record("dynamics", "gradient-noise", "lars")
     records.write(made_up(experiments.base("demo")), tmp_path / "heavy.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     before = sorted(tmp_path.rglob("*"))

@@ -1,3 +1,4 @@
+import html
 import io
 import re
 from itertools import combinations
@@ -151,7 +152,7 @@ def test_the_page_has_every_colour_of_the_night_and_text_as_text():
     figure, axes = layout.new_axes()
     axes.plot(range(3), color="#7f1d4e")
     axes.set_title("λ|g|/|w|")
-    svg = style.shown(figure).data
+    svg = html.unescape(style.shown(figure).data)
     plt.close(figure)
     assert "λ|g|/|w|</text>" in svg and "<image" not in svg
     light, dark = svg.split("</style>")[1], svg.split("</style>")[0]

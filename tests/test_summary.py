@@ -122,7 +122,7 @@ def test_lars_lengthens_its_weights_as_said():
 CHANGES = {
     r"$\lambda$ times $n$": {"lr": 1},
     r"$\alpha$ times $n$": {"weight_decay": 1},
-    r"$\lambda$ times $n$, $\alpha$ by $n$": {"lr": 1, "weight_decay": -1},
+    r"$\lambda$ times $n$, $\alpha$ divided by $n$": {"lr": 1, "weight_decay": -1},
     "$N$ times $n$": {"batch": 1},
     r"$N$ and $\lambda$ times $n$": {"lr": 1, "batch": 1},
 }

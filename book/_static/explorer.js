@@ -12,7 +12,10 @@
   };
 
   /* How λ may change over time. */
-  const SCHEDULES = ["scheduled", "constant"];
+  const SCHEDULES = {
+    scheduled: "follows the book’s schedule", constant: "is constant",
+    flat: "rises, stays to two thirds, and falls", cosine: "falls as a cosine",
+  };
 
   /* Each slider: where it can be, and what its position says; all are logarithmic. */
   const SLIDERS = {
@@ -56,7 +59,7 @@
   const fragment = ({ run, settings }) => `#${new URLSearchParams({ run, ...settings })}`;
   function stateOf(fragment, runs) {
     const given = Object.fromEntries(new URLSearchParams(fragment.slice(1)));
-    if (!(given.run in runs) || !SCHEDULES.includes(given.schedule)) return null;
+    if (!(given.run in runs) || !Object.hasOwn(SCHEDULES, given.schedule ?? "")) return null;
     const settings = { schedule: given.schedule };
     for (const name of Object.keys(SLIDERS)) {
       const value = reachable(name, Number(given[name]));
@@ -71,9 +74,7 @@
     const scheduled = settings.schedule === "scheduled";
     const steps = run.epochs * run.stepsPerEpoch;
     const noise = run.batchSize / settings.batchSize; // E|g|² of pure noise is ∝ 1/N
-    const lr = scheduled
-      ? normEquation.scheduledLr(settings.lr, run)
-      : new Float64Array(steps).fill(settings.lr);
+    const lr = normEquation.scheduledLr(settings.lr, run, settings.schedule);
     const cSq = Float64Array.from(lr, (_, t) => noise * (scheduled ? run.cSq[Math.floor(t / run.every)] : run.meanCSq));
     return { lr, cSq, startNormSq: settings.startFactor ** 2 * run.normSq[0] };
   }
@@ -175,11 +176,11 @@
 
   function markup(runs) {
     const options = runs.map((run, i) => `<option value="${i}">${charts.escape(run.name)}</option>`);
+    const choices = Object.entries(SCHEDULES).map(([value, text]) => `<label><input type="radio" name="schedule" value="${value}"> ${text}</label>`);
     return `<div class="view">${viewMarkup()}</div>
       <form class="controls">
         <fieldset><legend>Over time, λ</legend>
-          <label><input type="radio" name="schedule" value="scheduled"> follows the book’s schedule</label>
-          <label><input type="radio" name="schedule" value="constant"> is constant</label>
+          ${choices.join("\n")}
         </fieldset>
         <label class="choice"><span>Recorded layer</span><select name="run">${options.join("")}</select></label>
         ${Object.keys(SLIDERS).map(sliderMarkup).join("")}
@@ -204,7 +205,7 @@
     const { ratio, relaxation, normSq } = readings(run, settings);
     const epochs = digits(relaxation / run.stepsPerEpoch, 2);
     const texts = { ratio: digits(ratio), relaxation: `${digits(relaxation)} steps, ${epochs} epochs`, normSq: digits(normSq) };
-    view.querySelector(".when").textContent = settings.schedule === "scheduled" ? "At the peak of λ:" : "At any time:";
+    view.querySelector(".when").textContent = settings.schedule === "constant" ? "At any time:" : "At the peak of λ:";
     for (const [name, text] of Object.entries(texts)) {
       view.querySelector(`[data-reading=${name}]`).textContent = text;
     }

@@ -36,12 +36,21 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
     return (1 - momentum) / (4 * lr * weightDecay);
   }
 
-  /* λ for each step, taken at its middle: up from 0 to its peak, and down to 0 at the end. */
-  function scheduledLr(peakLr, { epochs, peakEpoch, stepsPerEpoch }) {
-    return Float64Array.from({ length: epochs * stepsPerEpoch }, (_, t) => {
-      const epoch = (t + 0.5) / stepsPerEpoch;
-      return peakLr * (epoch < peakEpoch ? epoch / peakEpoch : (epochs - epoch) / (epochs - peakEpoch));
-    });
+  /* λ over its peak at an epoch: as the book has it, up from 0 to the peak and down to 0 at the end; or another way. */
+  const SHAPES = {
+    scheduled: (epoch, { epochs, peakEpoch }) => (epoch < peakEpoch ? epoch / peakEpoch : (epochs - epoch) / (epochs - peakEpoch)),
+    constant: () => 1,
+    flat: (epoch, { epochs }) => Math.min((12 * epoch) / epochs, 1, 3 * (1 - epoch / epochs)),
+    cosine: (epoch, { epochs }) => (1 + Math.cos((Math.PI * epoch) / epochs)) / 2,
+  };
+
+  /* λ for each step, taken at its middle. */
+  function scheduledLr(peakLr, run, shape) {
+    const { epochs, stepsPerEpoch } = run;
+    return Float64Array.from(
+      { length: epochs * stepsPerEpoch },
+      (_, t) => peakLr * SHAPES[shape]((t + 0.5) / stepsPerEpoch, run),
+    );
   }
 
   /* mulberry32: uniform numbers in [0, 1), the same in every browser. */

@@ -1,6 +1,5 @@
 """Every figure of the book by name, from the records of a scale: what is drawn, and its source."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from .. import experiments, library, paths
 from ..experiments import Chosen
 from ..library import Given
 from ..machinery import files, speeds
-from ..records import NotRecordedError
 from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
 from ..run import Run
 from . import collapse, comparisons, diagrams, examples, plots, reduced, strips, style
@@ -41,7 +39,7 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
     With ``beside``, that of the recorded runs is drawn in grey behind. Raises ValueError when there is no such
     figure or scale, or it cannot be drawn from that run, and what `lib.library.runs` raises.
     """
-    _known(name)
+    check_known(name)
     if not isinstance(scale, Given):
         scale = experiments.chosen(scale)
     figure, numbers, runs = FIGURES[name](scale)
@@ -56,62 +54,10 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
     return Picture(figure, numbers, source)
 
 
-def _known(name: str) -> None:
+def check_known(name: str) -> None:
+    """Raises ValueError when there is no such figure."""
     if name not in FIGURES:
         raise ValueError(f"figure={name!r} is not known; it must be one of {', '.join(FIGURES)}")
-
-
-def needs(name: str) -> list[str]:
-    """The runs that a figure is drawn from, by names as `lib.experiments.planned` takes them.
-
-    They are what it asks the library for when it is drawn from the recorded runs. Raises NotRecordedError when
-    these are recorded at no scale.
-    """
-    _known(name)
-    reasons = []
-    for scale in experiments.SCALES:
-        with library.asked() as names:
-            try:
-                FIGURES[name](scale)
-                return names
-            except NotRecordedError as error:
-                reasons.append(error)
-    raise reasons[-1]
-
-
-def check_depends(name: str, chosen: Chosen) -> list[str]:
-    """The `needs` of a figure; raises ValueError when there is a change on which it does not depend."""
-    needed = needs(name)
-    for knob, _ in chosen.changes:
-        with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
-        if with_it == without:
-            runs = ", ".join(needed) or "no run"
-            raise ValueError(
-                f"figure {name} does not depend on {knob}, as it is drawn from {runs}; leave {knob} out"
-            )
-    return needed
-
-
-def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
-    """What a figure is made of: the planned runs, or, where it needs none, itself."""
-    if needed:
-        planned = experiments.planned(chosen, needed)
-        return {(one.experiment, one.config.key) for one in planned}
-    file = io.BytesIO()
-    style.save(FIGURES[name](chosen)[0], file, "svg")
-    return file.getvalue()
-
-
-def given(name: str, run: Run, file: str | Path, scale: str | None = None) -> Given:
-    """A run of one's own, for a figure that is drawn from one form; raises ValueError when it cannot be."""
-    needed = needs(name)
-    if len(needed) != 1 or "/" not in needed[0]:
-        drawn = ", ".join(needed) or "no run"
-        raise ValueError(f"figure {name} is drawn from {drawn}, and not from one run")
-    scale = scale or {"digits": "demo"}.get(run.config.dataset, experiments.DEFAULT_SCALE)
-    found = Given(run, Path(file), scale)
-    found.runs(needed[0])  # refuses one of another form
-    return found
 
 
 def show(name: str, scale: str | Chosen) -> SVG:

@@ -19,7 +19,7 @@ def side_by_side(table: pd.DataFrame) -> Figure:
     A colour for each precision, hollow for the runs without momentum.
     """
     quantities = list(dict.fromkeys(table["quantity"]))
-    figure, panels = new_axes(1, 4, height=9) if is_narrow() else new_axes(2, 2, height=5.5)
+    figure, panels = new_axes(1, 4, 10) if is_narrow() else new_axes(2, 2, 5.5)
     colours = label_styles(sorted(table["precision"].unique(), reverse=True))
     groups = list(table.groupby(["precision", "form"], sort=False))
     offsets = np.linspace(-0.24, 0.24, len(groups)) if len(groups) > 1 else [0.0]

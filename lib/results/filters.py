@@ -11,7 +11,7 @@ from .numbers import Numbers
 
 #: How far a filter may be from its layer to count as near it.
 NEAR = 0.15
-NOT_MEASURED = "The records of this scale were made before filters were measured."
+NOT_MEASURED = "No filters have been measured here yet; `python -m lib run gradient-noise` does it."
 
 
 def count(config: Config) -> int:
@@ -24,7 +24,7 @@ def table(runs: list[Run]) -> pd.DataFrame:
     """The filters of some runs at their frozen checkpoints, those of the classifier, its rows, too.
 
     Adds to `lib.gradient_noise.measure_filters`: ``seed``, ``relative`` (|g|/|w| over that of the layer, by mean squares)
-    and ``R`` (λ|g|/|w| over its equilibrium value; NaN where λ is 0). Filters without a gradient are left out.
+    and ``R`` (λ|g|/|w| over its equilibrium value; NaN where that is 0). Filters without a gradient are left out.
     """
     return pd.concat([_of_run(run) for run in runs], ignore_index=True)
 
@@ -35,7 +35,7 @@ def _of_run(run: Run) -> pd.DataFrame:
     steps = np.sqrt(t["grad_norm_sq"] / t["weight_norm_sq"])
     lr = run.config.lr_schedule(t["epoch"].to_numpy(float))
     line = theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **analysis.settings(run))
-    measured = np.divide(lr * steps, line, out=np.full(len(t), np.nan), where=lr > 0)
+    measured = np.divide(lr * steps, line, out=np.full(len(t), np.nan), where=line > 0)
     return t.assign(
         seed=run.config.seed,
         relative=steps / np.sqrt(sums["grad_norm_sq"] / sums["weight_norm_sq"]),

@@ -1,0 +1,64 @@
+"""Which runs a figure is drawn from, for those who draw it from runs of their own."""
+
+import io
+from pathlib import Path
+
+from .. import experiments, library
+from ..experiments import Chosen
+from ..library import Given
+from ..records import NotRecordedError
+from ..run import Run
+from . import gallery, style
+
+
+def needs(name: str) -> list[str]:
+    """The runs that a figure is drawn from, by names as `lib.experiments.planned` takes them.
+
+    They are what it asks the library for when it is drawn from the recorded runs. Raises NotRecordedError when
+    these are recorded at no scale.
+    """
+    gallery.check_known(name)
+    reasons = []
+    for scale in experiments.SCALES:
+        with library.asked() as names:
+            try:
+                gallery.FIGURES[name](scale)
+                return names
+            except NotRecordedError as error:
+                reasons.append(error)
+    raise reasons[-1]
+
+
+def check_depends(name: str, chosen: Chosen) -> list[str]:
+    """The `needs` of a figure; raises ValueError when there is a change on which it does not depend."""
+    needed = needs(name)
+    for knob, _ in chosen.changes:
+        with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
+        if with_it == without:
+            runs = ", ".join(needed) or "no run"
+            raise ValueError(
+                f"figure {name} does not depend on {knob}, as it is drawn from {runs}; leave {knob} out"
+            )
+    return needed
+
+
+def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
+    """What a figure is made of: the planned runs, or, where it needs none, itself."""
+    if needed:
+        planned = experiments.planned(chosen, needed)
+        return {(one.experiment, one.config.key) for one in planned}
+    file = io.BytesIO()
+    style.save(gallery.FIGURES[name](chosen)[0], file, "svg")
+    return file.getvalue()
+
+
+def given(name: str, run: Run, file: str | Path, scale: str | None = None) -> Given:
+    """A run of one's own, for a figure that is drawn from one form; raises ValueError when it cannot be."""
+    needed = needs(name)
+    if len(needed) != 1 or "/" not in needed[0]:
+        drawn = ", ".join(needed) or "no run"
+        raise ValueError(f"figure {name} is drawn from {drawn}, and not from one run")
+    scale = scale or {"digits": "demo"}.get(run.config.dataset, experiments.DEFAULT_SCALE)
+    found = Given(run, Path(file), scale)
+    found.runs(needed[0])  # refuses one of another form
+    return found

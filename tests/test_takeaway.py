@@ -1,0 +1,148 @@
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import new_page
+from PIL import Image
+from test_site import SITE, needs_site, soup
+
+from lib import data, experiments
+from lib.figures import examples, gallery, layout, vector
+from lib.site import takeaway
+
+
+def pages_with_figures() -> dict[str, tuple]:
+    """Each figure that the site shows with its files: its page, its element, and the command in its caption."""
+    found = {}
+    for page in sorted((SITE / "book").glob("*.html")):
+        for figure in soup(page).select("figure:has(.takeaway)"):
+            name, chosen = takeaway.command(figure.figcaption.get_text())
+            found[name] = page, figure, chosen
+    return found
+
+
+@pytest.mark.parametrize(
+    "options, changes",
+    [("--scale demo", {}), ("--scale demo --set lr=0.2 --set momentum=0.5", {"lr": 0.2, "momentum": 0.5})],
+)
+def test_the_command_in_a_caption_says_what_is_drawn(options, changes):
+    caption = f"A step. (scale demo: digits; python -m lib figure momentum-step\n {options})"
+    assert takeaway.command(caption) == ("momentum-step", experiments.chosen("demo", **changes))
+    assert takeaway.command("A figure of no command.") is None
+
+
+def test_a_figure_has_four_files_of_one_drawing(tmp_path):
+    files = takeaway.write("schedule", experiments.chosen("small"), tmp_path)
+    assert files.function == "lib.figures.comparisons.schedule"
+    drawn = gallery.picture("schedule", "small").numbers
+    pd.testing.assert_frame_equal(pd.read_csv(files.csv), drawn, rtol=1e-3, check_dtype=False)
+    with Image.open(files.png) as png:
+        # twice as many dots as the page has, where an inch of a page is 96 of them
+        assert png.width == pytest.approx(2 * files.size[0], rel=0.2) and png.width > 1400
+    assert "viewBox" in files.svg.read_text() and files.narrow.read_text() != files.svg.read_text()
+    wide, narrow = (re.search(r'width="([\d.]+)pt"', path.read_text()) for path in (files.svg, files.narrow))
+    assert float(narrow[1]) / float(wide[1]) == pytest.approx(layout.NARROW / layout.WIDE, rel=0.1)
+
+
+def test_a_drawing_has_no_numbers_to_take(tmp_path):
+    files = takeaway.write("network", experiments.chosen("small"), tmp_path)
+    assert files.csv is None and sorted(p.name for p in tmp_path.iterdir()) == [
+        "network-narrow.svg",
+        "network.png",
+        "network.svg",
+    ]
+
+
+@pytest.mark.parametrize("dataset", examples.SOURCES)
+def test_the_pixels_of_the_example_images_are_those_of_the_data(dataset, request):
+    if dataset == "cifar10":
+        request.getfixturevalue("cifar10_files")
+    kept, made = examples.read(dataset), data.examples(dataset)
+    assert list(kept) == list(made)
+    for label, row in made.items():
+        np.testing.assert_allclose(kept[label], row, atol=0.5 / 255 + 1e-6)
+    with Image.open(examples.FOLDER / f"{dataset}.png") as picture:
+        assert picture.info["Source"] == examples.SOURCES[dataset]
+
+
+def test_only_data_with_a_picture_has_example_images():
+    with pytest.raises(ValueError, match="dataset='mnist' is not known; it must be one of cifar10, digits"):
+        examples.read("mnist")
+
+
+@needs_site
+def test_the_site_has_every_figure_with_its_files():
+    found = pages_with_figures()
+    assert sorted(found) == sorted(gallery.FIGURES)
+    for name, (page, figure, _) in found.items():
+        links = {a.get_text(): a["href"] for a in figure.select(".takeaway a")}
+        assert set(links) - {"CSV"} == {"SVG", "PNG", "source"}
+        for kind in set(links) - {"source"}:
+            assert (page.parent / links[kind]).read_bytes()
+        path, _, function = links["source"].partition("#")
+        block = soup((page.parent / path).resolve()).find(id=function)
+        assert f"def {function}" in block.get_text()
+        # what is shown is what is taken
+        assert figure.img["src"] == links["SVG"] == figure.select_one(".enlarge")["href"]
+        assert (page.parent / figure.source["srcset"]).read_bytes() != (
+            page.parent / links["SVG"]
+        ).read_bytes()
+        assert ("CSV" in links) == (SITE / "figures" / f"{name}.csv").exists()
+
+
+@needs_site
+@pytest.mark.parametrize("name", gallery.FIGURES)
+def test_the_numbers_to_take_are_those_of_the_library(name):
+    _, _, chosen = pages_with_figures()[name]
+    drawn, path = gallery.picture(name, chosen), SITE / "figures" / f"{name}.csv"
+    assert path.exists() == (not drawn.numbers.empty)
+    if path.exists():
+        indexed = drawn.numbers.index.names != [None]
+        numbers = drawn.numbers.reset_index() if indexed else drawn.numbers
+        taken = pd.read_csv(path)
+        assert list(taken) == list(numbers) and len(taken) == len(numbers)
+        for column in numbers.select_dtypes("number"):
+            np.testing.assert_allclose(taken[column], numbers[column], rtol=6e-4)
+
+
+@needs_site
+@pytest.mark.parametrize("scheme, page_colour", [("light", vector.PAPER), ("dark", vector.NIGHT)])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(browser, scheme, page_colour, width):
+    page = new_page(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
+    page.goto((SITE / "book" / "equilibrium.html").as_uri())
+    picture = page.locator("#fig-step img")
+    assert picture.evaluate("e => e.currentSrc").endswith("narrow.svg") == (width == 390)
+    shot = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("RGB"))
+    wanted = np.array([int(page_colour[i : i + 2], 16) for i in (1, 3, 5)])
+    assert (np.abs(shot.astype(int) - wanted).max(axis=2) <= 2).mean() > 0.5
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@needs_site
+def test_a_click_enlarges_a_figure_and_another_puts_it_back(browser):
+    page = new_page(browser, viewport={"width": 1400, "height": 900})
+    page.goto((SITE / "book" / "equilibrium.html").as_uri())
+    small = page.locator("#fig-step img").bounding_box()
+    page.locator("#fig-step .enlarge").click()
+    assert page.locator("dialog img").bounding_box()["width"] > 1.3 * small["width"]
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    page.close()
+
+
+@needs_site
+@pytest.mark.parametrize(
+    "chapter", ["setup", "dynamics", "equilibrium", "batch-size", "momentum", "lars", "learning-rates"]
+)
+def test_no_bar_of_code_is_on_the_first_screen_of_a_chapter(browser, chapter):
+    page = new_page(browser, viewport={"width": 1366, "height": 768})
+    page.goto((SITE / "book" / f"{chapter}.html").as_uri())
+    bars = page.locator("article :is(.cell_input, details.hide)").evaluate_all(
+        "all => all.filter(e => e.getBoundingClientRect().height && e.getBoundingClientRect().top < 768).length"
+    )
+    assert bars == 0
+    page.close()
