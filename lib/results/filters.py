@@ -11,7 +11,7 @@ from .numbers import Numbers
 
 #: How far a filter may be from its layer to count as near it.
 NEAR = 0.15
-NOT_MEASURED = "No filters have been measured here yet; `python -m lib run gradient-noise` does it."
+NOT_MEASURED = "In the runs that are recorded here, filters were not measured by themselves yet."
 
 
 def count(config: Config) -> int:
@@ -54,17 +54,20 @@ def _sentences(runs: list[Run]) -> str:
     of_classifier = found["layer"] == CLASSIFIER
     deep = found[~of_classifier]
     cosine, control = deep["cosine"].max(), found.loc[of_classifier, "cosine"].max()
-    low, high = (24 * fraction for fraction in analysis.EQUILIBRIUM_WINDOW)
-    within = deep[deep["epoch"].between(low * runs[0].config.epochs / 24, high * runs[0].config.epochs / 24)]
-    start = deep[deep["epoch"] == 0]
+    config = runs[0].config
+    within = analysis.in_window(deep, config.epochs)
+    if within["R"].isna().all():
+        return "Without decay, or without a look at the middle of training, there is no balance to find."
+    start, moments = deep[deep["epoch"] == 0], deep["epoch"].nunique()
     near = int(((within["relative"] - 1).abs() <= NEAR).sum())
     epochs = " and ".join(f"{epoch:g}" for epoch in sorted(within["epoch"].unique()))
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
     return (
-        f"With the weights held still at four moments of trainings with momentum, {seeds}, the largest |cos(w, g)| of any filter is "
-        f"{rule.power(cosine)}; of a row of the classifier it is {rule.number(control)}. Before the first step |g|/|w| of a filter is "
-        f"{_span(start['relative'])} times that of its layer. In epoch {epochs} it is {_span(within['relative'])} times that, and {near} of "
-        f"{len(within)} filters are within {100 * NEAR:.0f} % of their layer. Their R is {_span(within['R'])}. {_verdict(start, within)}"
+        f"With the weights held still at {moments} moments of the training, ρ = {config.momentum:g}, {seeds}, the largest "
+        f"|cos(w, g)| of any filter is {rule.power(cosine)}; of a row of the classifier it is {rule.number(control)}. "
+        f"Before the first step |g|/|w| of nine in ten filters is {_span(start['relative'])} times that of their layer. "
+        f"After epoch {epochs} it is {_span(within['relative'])} times that, and {near} of {len(within)} filters are "
+        f"within {100 * NEAR:.0f} % of their layer. Their R is {_span(within['R'])}. {_verdict(start, within)}"
     )
 
 
