@@ -33,5 +33,5 @@ def side_by_side(table: pd.DataFrame) -> Figure:
             axes.errorbar(places, rows["mean"], yerr=error, label=f"{FORMS[form]}, {precision}", **look)
         axes.set(title=quantity, yscale="log" if quantity.startswith("|cos") else "linear")
         axes.set_xticks(np.arange(len(layers)), layers, rotation=45, ha="right")
-    legend_above(figure)
+    legend_above(figure, columns=2)
     return figure

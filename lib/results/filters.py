@@ -11,7 +11,7 @@ from .numbers import Numbers
 
 #: How far a filter may be from its layer to count as near it.
 NEAR = 0.15
-NOT_MEASURED = "The records of this scale were made before filters were measured."
+NOT_MEASURED = "In the runs that are recorded here, filters were not measured by themselves yet."
 
 
 def count(config: Config) -> int:
@@ -24,7 +24,7 @@ def table(runs: list[Run]) -> pd.DataFrame:
     """The filters of some runs at their frozen checkpoints, those of the classifier, its rows, too.
 
     Adds to `lib.gradient_noise.measure_filters`: ``seed``, ``relative`` (|g|/|w| over that of the layer, by mean squares)
-    and ``R`` (λ|g|/|w| over its equilibrium value; NaN where λ is 0). Filters without a gradient are left out.
+    and ``R`` (λ|g|/|w| over its equilibrium value; NaN where that is 0). Filters without a gradient are left out.
     """
     return pd.concat([_of_run(run) for run in runs], ignore_index=True)
 
@@ -35,7 +35,7 @@ def _of_run(run: Run) -> pd.DataFrame:
     steps = np.sqrt(t["grad_norm_sq"] / t["weight_norm_sq"])
     lr = run.config.lr_schedule(t["epoch"].to_numpy(float))
     line = theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **analysis.settings(run))
-    measured = np.divide(lr * steps, line, out=np.full(len(t), np.nan), where=lr > 0)
+    measured = np.divide(lr * steps, line, out=np.full(len(t), np.nan), where=line > 0)
     return t.assign(
         seed=run.config.seed,
         relative=steps / np.sqrt(sums["grad_norm_sq"] / sums["weight_norm_sq"]),
@@ -54,17 +54,20 @@ def _sentences(runs: list[Run]) -> str:
     of_classifier = found["layer"] == CLASSIFIER
     deep = found[~of_classifier]
     cosine, control = deep["cosine"].max(), found.loc[of_classifier, "cosine"].max()
-    low, high = (24 * fraction for fraction in analysis.EQUILIBRIUM_WINDOW)
-    within = deep[deep["epoch"].between(low * runs[0].config.epochs / 24, high * runs[0].config.epochs / 24)]
-    start = deep[deep["epoch"] == 0]
+    config = runs[0].config
+    within = analysis.in_window(deep, config.epochs)
+    if within["R"].isna().all():
+        return "Without decay, or without a look at the middle of training, there is no balance to find."
+    start, moments = deep[deep["epoch"] == 0], deep["epoch"].nunique()
     near = int(((within["relative"] - 1).abs() <= NEAR).sum())
     epochs = " and ".join(f"{epoch:g}" for epoch in sorted(within["epoch"].unique()))
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
     return (
-        f"With the weights held still at four moments of trainings with momentum, {seeds}, the largest |cos(w, g)| of any filter is "
-        f"{rule.power(cosine)}; of a row of the classifier it is {rule.number(control)}. Before the first step |g|/|w| of a filter is "
-        f"{_span(start['relative'])} times that of its layer. In epoch {epochs} it is {_span(within['relative'])} times that, and {near} of "
-        f"{len(within)} filters are within {100 * NEAR:.0f} % of their layer. Their R is {_span(within['R'])}. {_verdict(start, within)}"
+        f"With the weights held still at {moments} moments of the training, ρ = {config.momentum:g}, {seeds}, the largest "
+        f"|cos(w, g)| of any filter is {rule.power(cosine)}; of a row of the classifier it is {rule.number(control)}. "
+        f"Before the first step |g|/|w| of nine in ten filters is {_span(start['relative'])} times that of their layer. "
+        f"After epoch {epochs} it is {_span(within['relative'])} times that, and {near} of {len(within)} filters are "
+        f"within {100 * NEAR:.0f} % of their layer. Their R is {_span(within['R'])}. {_verdict(start, within)}"
     )
 
 

@@ -14,7 +14,9 @@ from .numbers import Numbers, signed
 
 #: Images in a ghost group: the smallest batch that is measured.
 GROUP = 32
-NOT_MEASURED = "Groups of one size would take that away, and the records of this scale were made before they were measured."
+NOT_MEASURED = (
+    "Groups of one size would take that away; in the runs that are recorded here they were not measured yet."
+)
 
 
 def with_products(runs: list[Run]) -> list[Run]:
