@@ -319,7 +319,7 @@ def figure(name, scale, changes, file, beside, out):
     out = out or f"{name}.svg"
     gallery.check_suffix(out)
     chosen = origins.given(name, records.read(file), file, scale) if file else which(scale, changes)
-    if changes and chosen.changes:
+    if isinstance(chosen, experiments.Chosen) and chosen.changes:
         needed = origins.check_depends(name, chosen)
         refuse_without_runs(chosen, needed)
         with resumable():

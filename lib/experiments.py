@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .config import PRECISIONS, Config
 from .questions import QUESTIONS
@@ -71,7 +71,7 @@ OWN_SCALE = "demo"
 
 #: What a reader may change of every run of a scale: settings of its base run, and how many seeds there are.
 KNOBS = ("lr", "weight_decay", "momentum", "batch_size", "epochs", "architecture", "width", "seeds")
-_KINDS = {field.name: field.type for field in fields(Config)} | {"seeds": int}
+_KINDS: dict[str, Any] = {field.name: field.type for field in fields(Config)} | {"seeds": int}
 MOST_SEEDS = 1000
 
 
@@ -111,7 +111,7 @@ class Chosen:
         seeds = int(changes.pop("seeds", scale.seeds))
         base = scale.base
         if "epochs" in changes:
-            base = base.stretched(changes.pop("epochs"))
+            base = base.stretched(int(changes.pop("epochs")))
         short = max(1, round(scale.short_epochs * base.epochs / scale.base.epochs))
         return replace(scale, base=replace(base, **changes), seeds=seeds, short_epochs=short)
 
@@ -130,7 +130,7 @@ def chosen(scale: "str | Chosen", **changes: float | int | str | None) -> Chosen
         if name not in KNOBS:
             raise ValueError(f"setting {name!r} is not known; it must be one of {', '.join(KNOBS)}")
     recorded = vars(SCALES[scale].base) | {"seeds": SCALES[scale].seeds}
-    given = {name: _value(name, changes[name]) for name in KNOBS if changes.get(name) is not None}
+    given = {name: _value(name, value) for name in KNOBS if (value := changes.get(name)) is not None}
     found = Chosen(scale, tuple((name, v) for name, v in given.items() if v != recorded[name]))
     found.at  # noqa: B018  refuses what makes no run
     return found

@@ -92,10 +92,10 @@ def _gradients(model, weights, images, labels, size: int, precision: str) -> Ite
 
 def _moments(batches: Iterator[tuple[Tensor, ...]]) -> tuple[list[float], list[float]]:
     """Mean |g|² over batches, and mean g·g′ over pairs of different batches, for each weight."""
-    total, sums, n = torch.zeros(()), None, 0
+    total, sums, n = torch.zeros(()), [], 0
     for grads in batches:
         total = total + torch.stack(torch._foreach_norm(grads)).square().cpu().double()
-        sums = [g.double() for g in grads] if sums is None else torch._foreach_add(sums, grads)
+        sums = list(torch._foreach_add(sums, grads)) if sums else [g.double() for g in grads]
         n += 1
     # |Σg|² has every pair twice, and each batch with itself
     of_sum = torch.stack(torch._foreach_norm(sums)).square().cpu()

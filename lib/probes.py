@@ -136,5 +136,5 @@ def _norms_sq(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(tensors)).square()
 
 
-def _dots(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+def _dots(left: list[Tensor], right: list[Tensor]) -> Tensor:
     return torch.stack([product.sum() for product in torch._foreach_mul(left, right)])

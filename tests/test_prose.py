@@ -10,6 +10,7 @@ from conftest import LAYERS, synthetic_run
 
 from lib import experiments, library, paths
 from lib.config import Config
+from lib.records import NotRecordedError
 from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
@@ -250,7 +251,11 @@ def test_what_a_chapter_says_is_true_of_the_records(chapter, sentence, true):
 def glued(chapter):
     """The numbers at the scale that the chapter shows."""
     needed = experiments.CHAPTERS.get(chapter)
-    return prose.of_chapter(chapter, library.largest(needed) if needed else experiments.DEFAULT_SCALE)
+    try:
+        scale = library.largest(needed) if needed else experiments.DEFAULT_SCALE
+    except NotRecordedError as error:
+        pytest.skip(f"the chapter shows nothing: {error}")
+    return prose.of_chapter(chapter, scale)
 
 
 def test_an_unknown_chapter_is_named():

@@ -16,7 +16,7 @@ from lib import config as config_module
 from lib import experiments, library, paths, records, training
 from lib.figures import gallery, origins
 from lib.results import analysis, tries
-from lib.running import own
+from lib.running import own, verify
 
 
 def made_up(config, **_):
@@ -287,7 +287,9 @@ def test_a_figure_is_drawn_at_settings_of_ones_own_and_listed(trained, call, tmp
     assert numbers["epoch"].max() < 2
     np.testing.assert_allclose(numbers["predicted"].max(), np.sqrt(2 * 4 * 0.002), rtol=0.1)
     assert "own: dynamics sgd-seed0: epochs=2, lr=4.0" in call("list", "--scale", "demo")
-    assert "own" not in call("list", "--scale", "small")
+    assert "own: " not in call("list", "--scale", "small")
+    (state,) = [state for state in verify.states() if "own" in state.path.parts]
+    assert state.text.startswith("good: test accuracy") and not state.bad
     assert call("run", "dynamics/sgd", "--set", "weight_decay=0.002", "--set", "epochs=2").endswith(
         "already\n"
     )

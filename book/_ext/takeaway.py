@@ -8,18 +8,27 @@ from pathlib import Path
 
 from docutils import nodes
 
+from lib import paths
 from lib.figures import gallery
 from lib.site import takeaway
 
 FOLDER = "figures"
+CODE = paths.ROOT / "lib"
 #: A page that is no wider shows the figure that is drawn for phones.
 PHONE = "(max-width: 576px)"
 
 
 def setup(app):
     """Registers the extension with Sphinx."""
+    app.connect("env-before-read-docs", keep_code_of_figures)
     app.connect("doctree-resolved", show_files)
     return {"parallel_read_safe": True, "parallel_write_safe": False}
+
+
+def keep_code_of_figures(app, env, docnames):
+    """Lets `sphinx.ext.viewcode` make pages of the code of figures alone: those of all of it are 3 MB."""
+    modules = (".".join(path.relative_to(CODE.parent).with_suffix("").parts) for path in CODE.rglob("*.py"))
+    env._viewcode_modules = {name: False for name in modules if not name.startswith("lib.figures.")}
 
 
 def show_files(app, doctree, docname):

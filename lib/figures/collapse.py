@@ -1,5 +1,7 @@
 """The figure that holds the whole finding: norms and gradients that differ, and steps that do not."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ def layers(table: pd.DataFrame, line: str) -> Figure:
     """
     colours = layer_colours(table["layer"].cat.categories)
     above, below = ["weight_norm", "grad_norm"], ["ratio", "ratio"]
-    shape = [[column] for column in PANELS] if is_narrow() else [above, below]
+    shape: list[Any] = [[column] for column in PANELS] if is_narrow() else [above, below]
     figure, panels = plt.subplot_mosaic(shape, figsize=(width(), 2.8 * len(shape)), layout="constrained")
     end = table["epoch"].max()
     for column, title in PANELS.items():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import SVG, Markdown
@@ -278,7 +279,7 @@ def _collapse(scale: str) -> Drawn:
 
 
 #: The figures in the order of the chapters; those of the post with their number there.
-FIGURES: dict[str, Callable[[str], Drawn]] = {
+FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "vectors": _vectors,
     "collapse": _collapse,
     "overview": lambda scale: _equilibrium(scale, FORMS, 0.10),

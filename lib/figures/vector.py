@@ -48,7 +48,7 @@ def _colour(lab: np.ndarray) -> str:
         if linear.min() > -1e-3 and linear.max() < 1 + 1e-3:
             break
     linear = np.clip(linear, 0, 1)
-    return to_hex(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    return to_hex(tuple(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)))
 
 
 def contrast(one, other) -> float:

@@ -191,7 +191,7 @@ def noise_numbers(runs: list[Run]) -> Numbers:
         "start_": slopes[slopes["epoch"] == 0],
         "end_": slopes[slopes["epoch"] == config.epochs],
     }
-    found = {"signal_worst": str(within.loc[within["signal"].idxmax(), "layer"])}
+    found: Numbers = {"signal_worst": str(within.loc[within["signal"].idxmax(), "layer"])}
     for prefix, rows in parts.items():
         for name, value in {"low": min, "median": np.median, "high": max}.items():
             found[f"{prefix}slope_{name}"] = signed(value(rows["slope"]))

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .. import experiments, library
 from ..experiments import Chosen
@@ -25,7 +26,7 @@ def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
     """
     needed = experiments.CHAPTERS[name]
     # papermill accepts any name; what else a notebook has in its first cells are modules and functions
-    given = {
+    given: dict[str, Any] = {
         name: value
         for name, value in parameters.items()
         if isinstance(value, int | float | str) and not name.startswith("_")

@@ -58,7 +58,7 @@ def _state(path: Path, planned: set[Path]) -> State:
         run = records.read(path)
     except records.RecordError as error:
         return State(path, f"refused: {str(error).removeprefix(f'{path}: ')}", bad=True)
-    if path not in planned:
+    if path not in planned and paths.records("own") not in path.parents:
         return State(path, f"unknown: a good record, of no run that is planned: {run.config}")
     made_by = sources.origin(run.provenance)
     if run.diverged_at is not None:

@@ -10,7 +10,7 @@ from ..figures import gallery, layout, style
 
 #: The command that a caption ends with: the figure's name, and the options that choose its runs.
 COMMAND = re.compile(
-    rf"{re.escape(paths.COMMAND)} figure (?P<name>[\w-]+) --scale (?P<scale>\w+)(?P<changes>( --set \S+)*)"
+    rf"{re.escape(paths.COMMAND)} figure (?P<name>[\w-]+) --scale (?P<scale>\w+)(?P<changes>( --set [^\s)]+)*)"
 )
 
 
@@ -21,7 +21,7 @@ class Files(NamedTuple):
     narrow: Path
     png: Path
     csv: Path | None
-    function: str
+    function: str | None
 
     @property
     def size(self) -> tuple[int, int]:
