@@ -59,7 +59,11 @@ def measure_filters(
             # a filter that nothing reaches has no gradient, and no angle with it
             size = (norms_sq[i] * of_batch).sqrt().clamp_min(torch.finfo(g.dtype).tiny)
             cosines[i] = torch.maximum(cosines[i], (rows[i] * g).sum(1).abs() / size)
-    measured = (torch.cat(of_filters).tolist() for of_filters in (norms_sq, grads_sq, cosines))
+    # six digits: what a record keeps of hundreds of filters is text
+    measured = (
+        [float(f"{x:.6g}") for x in torch.cat(of_filters).tolist()]
+        for of_filters in (norms_sq, grads_sq, cosines)
+    )
     names = ((epoch, layer, i) for layer, w in zip(weights, rows, strict=True) for i in range(len(w)))
     table = [(*name, *numbers) for name, *numbers in zip(names, *measured, strict=True)]
     return pd.DataFrame(table, columns=list(FILTER_COLUMNS))
