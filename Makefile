@@ -33,7 +33,7 @@ test: lint
 	rm -rf $(CHECK)
 	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
 	OMP_NUM_THREADS=1 $(PYTEST) tests
-	TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env book/*.ipynb
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env book/*.ipynb
 
 lint: setup
 	.venv/bin/python -m ruff check .

@@ -159,15 +159,23 @@ GIVEN = dict(
 GIVEN |= dict(momentum=0.8, weight_decay=1e-3, noise_every=3, precision="bf16", seed=5)
 
 
-@pytest.mark.parametrize("form", [{"nesterov": True}, {"optimizer": "lars"}])
+FORMS = (
+    dict(nesterov=True, hold_epoch=3.5, layers="convolutions", layers_lr=2.0, layers_decay=0.5),
+    dict(clip=1.25, smoothing=0.99, init_scale=(2.0,), decay_follows_lr=True),
+    dict(optimizer="lars", lag=True, overlap=(-0.1,)),
+    dict(averages=8, by_filter=True, noise_every=0),
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_train_uses_the_settings_that_are_given(call, trained, form):
     arguments = []
     for name, value in (GIVEN | form).items():
-        option = "--" + name.replace("_", "-")
-        arguments += [option] if value is True else [option, value]
+        for one in value if isinstance(value, tuple) else [value]:
+            arguments += ["--" + name.replace("_", "-"), *([] if one is True else [one])]
     assert call("train", *arguments)[0] == 0
     assert trained == [Config(**GIVEN | form)]
-    assert set(GIVEN) | {"nesterov", "optimizer"} == {f.name for f in fields(Config)}
+    assert set(GIVEN).union(*FORMS) == {f.name for f in fields(Config)}
 
 
 @pytest.mark.parametrize("dataset, scale", [("digits", "demo"), ("cifar10", "small")])

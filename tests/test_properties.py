@@ -77,7 +77,7 @@ def test_settings_make_a_config_or_an_error_that_names_one(given):
     for name, value in given.items():
         assert getattr(config, name) == value
     assert Config.from_json(config.to_json()) == config and len(config.key) == 12
-    assert json.loads(config.to_json()) == asdict(config)
+    assert json.loads(config.to_json()) == json.loads(json.dumps(asdict(config)))
     epochs = np.linspace(0, config.epochs, 7)
     lrs = config.lr_schedule(epochs)
     assert np.isfinite(lrs).all() and (0 <= lrs).all() and (lrs <= config.lr * (1 + 1e-9)).all()

@@ -153,8 +153,12 @@ class OwnKernel(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        """What starts it; without progress bars, which are no result of a chapter."""
-        return KernelSpec(**get_kernel_dict(), env={"TQDM_DISABLE": "1"})
+        """What starts it; without progress bars, which are no result of a chapter.
+
+        Two chapters that train at the same time, each with a thread for every core, would mostly wait for each other.
+        """
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+        return KernelSpec(**get_kernel_dict(), env={"TQDM_DISABLE": "1", "OMP_NUM_THREADS": threads})
 
 
 def execute(chapter: Path, parameters: Mapping[str, object]) -> None:
