@@ -1,7 +1,7 @@
 /* Part of the page of the search alone; Sphinx puts it behind its own script. */
 
 /* Whoever looks for a word of the package finds it, but after what the chapters say. */
-Scorer.score = ([page, , , , score]) => (page === "book/api" ? score - 1000 : score);
+Scorer.score = ([page, , , , score]) => (page.startsWith("book/api") ? score - 1000 : score);
 
 /* Sphinx shows the text around a word that was found; formulas in it are TeX until a page has set them. */
 const textWithTeX = Search.htmlToText;

@@ -19,7 +19,7 @@ NAME = "how-weight-decay-sets-the-step.pdf"
 #: Where Chromium or a browser made of it is looked for, unless ``$CHROMIUM`` names it.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 #: Pages that are looked up rather than read, and are left to the site.
-LEFT_OUT = ("book/api",)
+LEFT_OUT = ("book/api", "book/api-reading")
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
 @page { size: A4; margin: 16mm 18mm 18mm; @bottom-center { content: counter(page); font-size: 9pt; } }
