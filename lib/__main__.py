@@ -385,6 +385,7 @@ def book(scale, changes, retrain):
     """
     from .site import book
 
+    book.notebooks(paths.ROOT)  # refuses an installed package before hours of training, not after them
     chosen = which(scale, changes) if scale or changes else None
     if chosen or retrain:
         needed = {name: None for names in experiments.CHAPTERS.values() for name in names}

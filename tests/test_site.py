@@ -269,9 +269,7 @@ def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(browser, 
     )
     page.wait_for_load_state("networkidle")
     results = page.locator("ul.search > li")
-    of_package = [
-        "book/api" in link.get_attribute("href") for link in results.locator("a:first-child").all()
-    ]
+    of_package = ["book/api" in link.get_attribute("href") for link in results.locator("a:first-child").all()]
     assert of_package and not of_package[0] and of_package == sorted(of_package)
     snippets = page.locator("ul.search p.context").all_inner_texts()
     assert snippets and not [text for text in snippets if re.search(r"\\[a-zA-Z(\[]", text)]

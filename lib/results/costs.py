@@ -50,7 +50,7 @@ def in_fp32(measured: list[Bench]) -> list[Bench]:
 
 
 def minutes(measured: list[Bench]) -> pd.DataFrame:
-    """Minutes of a run of 24 epochs of CIFAR-10: a row for each width, a column for each precision; NaN if not measured."""
+    """Minutes of a run of 24 epochs of CIFAR-10: a row for each width, a column for each precision that is measured."""
     of_full_batches = [b for b in measured if b.batch_size == BATCH_SIZE]
     table = pd.DataFrame(
         [
@@ -59,7 +59,8 @@ def minutes(measured: list[Bench]) -> pd.DataFrame:
         ],
         columns=["width", "precision", "minutes"],
     )
-    return table.pivot_table("minutes", "width", "precision").reindex(columns=[*PRECISIONS])
+    wide = table.pivot_table("minutes", "width", "precision")
+    return wide[[precision for precision in PRECISIONS if precision in wide]]
 
 
 def _minutes(images_per_second: float) -> float:
@@ -69,7 +70,7 @@ def _minutes(images_per_second: float) -> float:
 def bf16_text(measured: list[Bench]) -> str:
     """How much faster or slower the trainer is in bf16, in a sentence."""
     both = minutes(measured).dropna()
-    if both.empty:
+    if len(both.columns) < len(PRECISIONS) or both.empty:
         return "On this machine bf16 has not been measured yet."
     factors = both["fp32"] / both["bf16"]
     of_widths = ", ".join(f"{factor:.2f} at width {width}" for width, factor in factors.items())
