@@ -13,6 +13,7 @@ from lib import paths
 
 NAME = "weight_decay_equilibrium"
 MODULES = {path.relative_to(paths.ROOT / "lib").as_posix() for path in (paths.ROOT / "lib").rglob("*.py")}
+PIXELS = {f"figures/pixels/{data}.png" for data in ("cifar10", "digits")}
 #: What the book is made with, and the page must do without.
 HEAVY = {"papermill", "jupyter_book", "myst_nb", "seaborn"}
 FEWER = {"resnet_steps": 2, "gpt_steps": 60, "tuning_steps": 2}
@@ -43,7 +44,7 @@ def code_of_the_page() -> list[str]:
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == {f"{NAME}/{module}" for module in MODULES}
+    assert held == {f"{NAME}/{part}" for part in MODULES | PIXELS}
 
 
 def test_what_a_reader_copies_is_short():

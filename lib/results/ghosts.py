@@ -65,7 +65,8 @@ def critical_batches(runs: list[Run]) -> pd.Series:
         shares = shares.assign(signal=shares["grad_product"] / shares["grad_norm_sq"])
     else:
         shares = analysis.noise_slopes(table, config.batch_size)
-    within = shares[shares["epoch"].between(1, config.epochs - 1)]
+    inner = shares["epoch"].between(1, config.epochs - 1)
+    within = shares[inner] if inner.any() else shares  # a run may be too short to have any but its two ends
     share = within.groupby("layer", observed=True, sort=False)["signal"].mean().clip(lower=0)
     return (config.batch_size * (1 / share - 1)).rename("V/|ḡ|²")
 
