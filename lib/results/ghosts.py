@@ -60,15 +60,18 @@ def critical_batches(runs: list[Run]) -> pd.Series:
     config = runs[0].config
     measured = with_products(runs)
     table = analysis.convolutions(analysis.noise(measured or runs))
+    size = config.batch_size
     if measured:
-        shares = table[table["batch_size"] == config.batch_size]
+        # that of the training, or the nearest that was measured: V does not depend on it
+        size = min(set(table["batch_size"]), key=lambda n: abs(np.log(n / config.batch_size)))
+        shares = table[table["batch_size"] == size]
         shares = shares.assign(signal=shares["grad_product"] / shares["grad_norm_sq"])
     else:
         shares = analysis.noise_slopes(table, config.batch_size)
     inner = shares["epoch"].between(1, config.epochs - 1)
     within = shares[inner] if inner.any() else shares  # a run may be too short to have any but its two ends
     share = within.groupby("layer", observed=True, sort=False)["signal"].mean().clip(lower=0)
-    return (config.batch_size * (1 / share - 1)).rename("V/|ḡ|²")
+    return (size * (1 / share - 1)).rename("V/|ḡ|²")
 
 
 def numbers(runs: list[Run]) -> Numbers:
