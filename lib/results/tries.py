@@ -86,7 +86,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     ),
     "momentum": (
         Try({"momentum": 0.5}, _rotation,
-            "Less momentum. The rotation goes from {now} to {then} only at the peak, while the line of "
+            "Less momentum. At the peak the rotation goes only from {now} to {then}, while the line of "
             "$\\lambda|g|/|w|$ more than doubles."),
         Try({"momentum": 0.0}, _rotation,
             "None at all. The three forms are one run, and its rotation is {then} at the peak, where it was {now}."),
