@@ -128,9 +128,9 @@ def test_a_click_enlarges_a_figure_and_another_puts_it_back(browser):
     page.goto((SITE / "book" / "equilibrium.html").as_uri())
     small = page.locator("#fig-step img").bounding_box()
     page.locator("#fig-step .enlarge").click()
-    assert page.locator("dialog img").bounding_box()["width"] > 1.3 * small["width"]
+    assert page.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog.enlarged").wait_for(state="detached")
     page.close()
 
 
