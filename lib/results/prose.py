@@ -3,6 +3,7 @@
 What is said of a range over layers is said of the convolutions, unless the classifier is named.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -219,11 +220,13 @@ def _tuned(runs: list[Run]) -> Numbers:
             else "inside what was tried",
         }
     of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
+    counts = Counter((run.config.optimizer, run.config.lr) for run in runs).values()
+    fewest, most = min(counts), max(counts)
     return (
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
         | {"tuned_epochs": runs[0].config.epochs}
-        | {"tuned_seeds": len(of_seeds[0])}
+        | {"tuned_seeds": most if fewest == most else f"{fewest} to {most}"}
         | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
 
