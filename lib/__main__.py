@@ -9,32 +9,32 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from . import experiments, paths
+from . import experiments, paths, scales
 from .config import Config
 
 # What needs torch is imported inside the commands: `--help` and a mistyped option answer at once.
 
 ScaleOption = click.option(
     "--scale",
-    default=experiments.DEFAULT_SCALE,
+    default=scales.DEFAULT_SCALE,
     show_default=True,
-    help=f"one of {', '.join(experiments.SCALES)}",
+    help=f"one of {', '.join(scales.SCALES)}",
 )
 #: Those of the commands that take settings of one's own.
 WhichScaleOption = click.option(
     "--scale",
-    help=f"one of {', '.join(experiments.SCALES)}  [default: {experiments.DEFAULT_SCALE}; "
-    f"{experiments.OWN_SCALE} with --set]",
+    help=f"one of {', '.join(scales.SCALES)}  [default: {scales.DEFAULT_SCALE}; "
+    f"{scales.OWN_SCALE} with --set]",
 )
 SetOption = click.option(
     "--set",
     "changes",
     metavar="NAME=VALUE",
     multiple=True,
-    help=f"change a setting of every run, one of {', '.join(experiments.KNOBS)}; can be given several times",
+    help=f"change a setting of every run, one of {', '.join(scales.KNOBS)}; can be given several times",
 )
 #: The base run that `train` starts from, for each data set.
-BASES = {"digits": experiments.base("demo"), "cifar10": experiments.base("small")}
+BASES = {"digits": scales.base("demo"), "cifar10": scales.base("small")}
 
 #: What a command raises on bad input or a bad day, with a message for its caller.
 EXPECTED = (ValueError, RuntimeError, OSError)
@@ -53,8 +53,8 @@ def which(scale, changes):
             raise click.UsageError(f"--set {name}{equals}: give NAME=VALUE, as in --set weight_decay=0.002")
         if [other for other, _, _ in pairs].count(name) > 1:
             raise click.UsageError(f"--set {name} is given more than once: give one value")
-    scale = scale or (experiments.OWN_SCALE if pairs else experiments.DEFAULT_SCALE)
-    return experiments.chosen(scale, **{name: value for name, _, value in pairs})
+    scale = scale or (scales.OWN_SCALE if pairs else scales.DEFAULT_SCALE)
+    return scales.chosen(scale, **{name: value for name, _, value in pairs})
 
 
 def refuse_without_runs(chosen, names):
@@ -96,7 +96,7 @@ def train(out, dataset, **options):
     """Trains one network and compares its steps with the theory."""
     dataset = dataset or "digits"
     # an unknown name is refused by Config itself
-    base = BASES.get(dataset, experiments.base("small"))
+    base = BASES.get(dataset, scales.base("small"))
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
         base = base.stretched(given["epochs"])
@@ -233,7 +233,7 @@ def list_(scale, changes):
 
 
 @cli.command()
-@click.option("--scale", help=f"one of {', '.join(experiments.SCALES)}  [default: all]")
+@click.option("--scale", help=f"one of {', '.join(scales.SCALES)}  [default: all]")
 def verify(scale):
     """Checks every file in the folder of records.
 
@@ -319,7 +319,7 @@ def figure(name, scale, changes, file, beside, out):
     out = out or f"{name}.svg"
     gallery.check_suffix(out)
     chosen = origins.given(name, records.read(file), file, scale) if file else which(scale, changes)
-    if isinstance(chosen, experiments.Chosen) and chosen.changes:
+    if isinstance(chosen, scales.Chosen) and chosen.changes:
         needed = origins.check_depends(name, chosen)
         refuse_without_runs(chosen, needed)
         with resumable():
@@ -373,7 +373,7 @@ def bench(widths, batch_size, precision, device, rounds, steps, jobs, all_, out)
 @cli.command()
 @click.option(
     "--scale",
-    help=f"one of {', '.join(experiments.SCALES)}  [default: of each chapter the largest that is recorded]",
+    help=f"one of {', '.join(scales.SCALES)}  [default: of each chapter the largest that is recorded]",
 )
 @SetOption
 @click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
@@ -390,7 +390,7 @@ def book(scale, changes, retrain):
     if chosen or retrain:
         needed = {name: None for names in experiments.CHAPTERS.values() for name in names}
         with resumable():
-            _train(experiments.planned(chosen or experiments.DEFAULT_SCALE, needed), retrain)
+            _train(experiments.planned(chosen or scales.DEFAULT_SCALE, needed), retrain)
     click.echo(book.build(chosen))
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from . import experiments, paths, records
+from . import experiments, paths, records, scales
 from .config import PRECISIONS, Config
-from .experiments import Chosen, Planned
+from .experiments import Planned
 from .records import NotRecordedError
 from .run import DivergedError, Run
+from .scales import Chosen
 
 
 def path(planned: Planned) -> Path:
@@ -149,7 +150,7 @@ def _runs(scale: str | Chosen | Given, name: str) -> list[Run]:
         raise ValueError(f"form={name!r} is not known; it must be one of {known}")
     wanted = found[form] if form else [run for of_form in found.values() for run in of_form]
     if not wanted:
-        options = experiments.chosen(scale).options
+        options = scales.chosen(scale).options
         raise NotRecordedError(
             f"no run of {name} is recorded at scale {scale}; "
             f"`{paths.COMMAND} run {experiment} {options}` makes them"
@@ -168,7 +169,7 @@ def own(scale: str) -> dict[Path, str]:
 
     Raises RecordError when a record is damaged.
     """
-    base = vars(experiments.base(scale))
+    base = vars(scales.base(scale))
     found = {}
     for file in sorted(paths.own_records(scale).rglob("*.parquet")):
         settings = vars(read(file).config).items()
@@ -182,7 +183,7 @@ def largest(names: Iterable[str]) -> str:
     Raises NotRecordedError when there is none.
     """
     names = list(names)
-    for scale in reversed(experiments.SCALES):
+    for scale in reversed(scales.SCALES):
         planned = experiments.planned(scale, names)
         made = {(one.experiment, one.form) for one in planned if recorded(one)}
         if {(one.experiment, one.form) for one in planned} == made != set():

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from lib import data, experiments, theory
+from lib import data, scales, theory
 from lib.config import CLASSIFIER, Config
 from lib.results import analysis
 from lib.run import Run
@@ -32,7 +32,7 @@ def short(config: Config, times: int = 4) -> Config:
     return replace(config.stretched(config.epochs // times), weight_decay=times * config.weight_decay)
 
 
-BASE = experiments.SCALES["demo"].base
+BASE = scales.SCALES["demo"].base
 #: Each way of training that an experiment of the demo has.
 RUNS = {
     "heavy-ball": short(BASE),

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from lib import experiments, paths
+from lib import paths, scales
 from lib.site import book
 
 TOC = "format: jb-book\nroot: book/index\nchapters:\n- file: book/chapter\n"
@@ -101,7 +101,7 @@ def test_a_failing_chapter_is_named_and_left_as_it_was(root, source, message):
 
 def test_settings_reach_the_site_and_leave_the_tree_alone(root):
     before = contents(root)
-    chosen = experiments.chosen("demo", lr="0.25", architecture="Extra:L1+L2")
+    chosen = scales.chosen("demo", lr="0.25", architecture="Extra:L1+L2")
     site = book.build(chosen)
     assert contents(root) == before
     assert site == root / "_build" / "demo-lr=0.25-architecture=Extra-L1+L2" / "html" / "index.html"
@@ -116,7 +116,7 @@ def test_settings_reach_the_site_and_leave_the_tree_alone(root):
 def test_a_chapter_without_runs_says_why(root):
     write_chapter(root / "book" / "lars.ipynb", "raise ValueError")
     (root / "_toc.yml").write_text(TOC + "- file: book/lars\n")
-    site = book.build(experiments.chosen("demo", weight_decay=0))
+    site = book.build(scales.chosen("demo", weight_decay=0))
     page = (site.parent / "book" / "lars.html").read_text()
     assert "lars has no run at scale demo with weight_decay=0.0: without weight decay the rate" in page
 

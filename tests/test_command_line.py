@@ -9,7 +9,7 @@ import pytest
 from conftest import LIMIT, assert_same_run, recordable_run, wait_for
 
 from lib import __main__ as command_line
-from lib import experiments, library, paths, records, training
+from lib import experiments, library, paths, records, scales, training
 from lib.config import Config
 
 TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
@@ -181,12 +181,12 @@ def test_train_uses_the_settings_that_are_given(call, trained, form):
 @pytest.mark.parametrize("dataset, scale", [("digits", "demo"), ("cifar10", "small")])
 def test_train_starts_from_the_base_run_of_its_data_set(call, trained, dataset, scale):
     assert call("train", "--dataset", dataset)[0] == 0
-    assert trained == [experiments.base(scale)]
+    assert trained == [scales.base(scale)]
 
 
 def test_train_without_a_data_set_needs_no_download(call, trained):
     assert call("train")[0] == 0
-    assert trained == [experiments.base("demo")]
+    assert trained == [scales.base("demo")]
 
 
 def test_train_of_fewer_epochs_keeps_the_form_of_the_schedule(call, trained):
@@ -329,10 +329,10 @@ def test_a_real_error_from_the_shell(tmp_path):
 
 # The command line, with more runs than anyone waits for.
 MANY_RUNS = """
-from lib import __main__, experiments
+from lib import __main__, experiments, scales
 from lib.config import Config
 base = Config(dataset="digits", width=1, epochs=1, peak_epoch=0.5, batch_size=3000)
-experiments.SCALES["demo"] = experiments.Scale(base=base, seeds=999, architectures=())
+scales.SCALES["demo"] = scales.Scale(base=base, seeds=999, architectures=())
 experiments.EXPERIMENTS["dynamics"] = lambda scale: [experiments.Form("sgd", scale.base, scale.seeds)]
 __main__.main()
 """

@@ -40,7 +40,7 @@ def tree(tmp_path_factory):
     for edit in edits:
         file = copy / edit["file"]
         file.write_text(insert(file.read_text(encoding="utf-8"), edit["code"], edit["side"], edit["line"]))
-    scales = copy / "lib" / "experiments.py"
+    scales = copy / "lib" / "scales.py"
     assert scales.read_text().count(DEMO) == 1
     scales.write_text(scales.read_text().replace(DEMO, TINY))
     return copy

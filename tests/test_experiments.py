@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from lib import experiments
+from lib import experiments, scales
 from lib.config import Config
 from lib.experiments import Planned
 
-EVERY = [(e, s) for e in experiments.EXPERIMENTS for s in experiments.SCALES]
+EVERY = [(e, s) for e in experiments.EXPERIMENTS for s in scales.SCALES]
 
 
 def configs(experiment: str, scale: str, **settings) -> dict[str, Config]:
@@ -15,7 +15,7 @@ def configs(experiment: str, scale: str, **settings) -> dict[str, Config]:
 
 
 def test_the_paper_is_at_the_settings_of_the_post():
-    base = experiments.base("paper")
+    base = scales.base("paper")
     assert base == Config(
         dataset="cifar10",
         architecture="Residual:L1+L3",
@@ -33,10 +33,10 @@ def test_the_paper_is_at_the_settings_of_the_post():
 
 
 def test_scales_differ_in_size_only():
-    bases = [experiments.base(scale) for scale in ("demo", "small", "paper")]
+    bases = [scales.base(scale) for scale in ("demo", "small", "paper")]
     size = {"dataset": "cifar10", "width": 64, "batch_size": 512, "precision": "bf16"}
-    assert {replace(base, **size) for base in bases} == {experiments.base("paper")}
-    assert experiments.DEFAULT_SCALE in experiments.SCALES
+    assert {replace(base, **size) for base in bases} == {scales.base("paper")}
+    assert scales.DEFAULT_SCALE in scales.SCALES
 
 
 @pytest.mark.parametrize("experiment, scale", EVERY)
@@ -50,7 +50,7 @@ def test_runs_have_names_and_keys_of_their_own(experiment, scale):
     assert all(set(one.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.+") for one in runs)
 
 
-@pytest.mark.parametrize("scale", experiments.SCALES)
+@pytest.mark.parametrize("scale", scales.SCALES)
 def test_all_that_is_planned_is_each_experiment_in_its_order(scale):
     by_experiment = [one for e in experiments.EXPERIMENTS for one in experiments.planned(scale, [e])]
     assert experiments.planned(scale) == by_experiment
@@ -61,12 +61,12 @@ def test_a_run_is_named_by_form_and_seed():
     assert (one.name, one.title) == ("heavy-ball-seed3", "dynamics heavy-ball-seed3")
 
 
-@pytest.mark.parametrize("scale", experiments.SCALES)
+@pytest.mark.parametrize("scale", scales.SCALES)
 def test_dynamics_compares_three_forms_at_one_step_size(scale):
     runs = configs("dynamics", scale)
     forms = ["sgd", "heavy-ball", "nesterov"]
     # seed by seed: stopped early, it has recorded every form once
-    seeds = experiments.SCALES[scale].seeds
+    seeds = scales.SCALES[scale].seeds
     assert list(runs) == [f"{form}-seed{seed}" for seed in range(seeds) for form in forms]
     assert [c.seed for c in runs.values()] == [seed for seed in range(seeds) for _ in forms]
     # λ/(1−ρ) is that of the base run; only the form and what it needs differ
@@ -74,13 +74,13 @@ def test_dynamics_compares_three_forms_at_one_step_size(scale):
         assert c.lr / (1 - c.momentum) == pytest.approx(4.0)
         assert c.momentum == (0.0 if name.startswith("sgd") else 0.9)
         assert c.nesterov == name.startswith("nesterov")
-        assert replace(c, lr=0.4, momentum=0.9, nesterov=False, seed=0) == experiments.base(scale)
+        assert replace(c, lr=0.4, momentum=0.9, nesterov=False, seed=0) == scales.base(scale)
 
 
-@pytest.mark.parametrize("scale", experiments.SCALES)
+@pytest.mark.parametrize("scale", scales.SCALES)
 def test_lars_and_the_quarter_batch_stand_beside_the_heavy_ball(scale):
     dynamics = configs("dynamics", scale)
-    for seed in range(experiments.SCALES[scale].few_seeds):
+    for seed in range(scales.SCALES[scale].few_seeds):
         reference = dynamics[f"heavy-ball-seed{seed}"]
         lars = configs("lars", scale)[f"lars-seed{seed}"]
         assert replace(lars, optimizer="sgd") == reference != lars
@@ -99,20 +99,20 @@ def test_the_sweep_is_a_grid_around_the_base_rate(scale, networks):
     seeds = {"demo": 1, "small": 3, "paper": 3}[scale]
     assert len({(c.architecture, c.lr, c.seed) for c in runs}) == networks * len(lrs) * seeds == len(runs)
     assert {c.lr for c in runs} == lrs and len({c.architecture for c in runs}) == networks
-    base = experiments.base(scale)
+    base = scales.base(scale)
     epochs = 20 if scale == "paper" else 5
     for c in runs:
         same = replace(c, architecture=base.architecture, lr=base.lr, seed=0)
         assert same == replace(base, nesterov=True, epochs=epochs, peak_epoch=epochs / 5)
 
 
-@pytest.mark.parametrize("scale", experiments.SCALES)
+@pytest.mark.parametrize("scale", scales.SCALES)
 def test_lars_and_sgd_are_tuned_over_the_same_rates(scale):
     runs = configs("tuning", scale).values()
     by_optimizer = {
         o: {replace(c, optimizer="sgd") for c in runs if c.optimizer == o} for o in ("sgd", "lars")
     }
-    assert by_optimizer["sgd"] == by_optimizer["lars"] and len(runs) == 10 * experiments.SCALES[scale].seeds
+    assert by_optimizer["sgd"] == by_optimizer["lars"] and len(runs) == 10 * scales.SCALES[scale].seeds
     swept = {replace(c, nesterov=False) for c in configs("sweep", scale).values()}
     assert {c for c in by_optimizer["sgd"] if c.seed < 3} <= swept
 
@@ -150,7 +150,7 @@ def test_only_where_the_rate_is_what_is_asked_a_run_may_diverge():
     assert {one.experiment for one in experiments.planned("paper") if one.may_diverge} == {"sweep", "tuning"}
 
 
-@pytest.mark.parametrize("call", [experiments.base, experiments.planned])
+@pytest.mark.parametrize("call", [scales.base, experiments.planned])
 def test_an_unknown_scale_is_named(call):
     with pytest.raises(ValueError, match="scale='huge' is not known; it must be one of demo, small, paper"):
         call("huge")

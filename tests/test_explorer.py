@@ -14,7 +14,7 @@ import pytest
 from browser import new_page, watched
 from conftest import synthetic_run
 
-from lib import experiments, library, paths, theory
+from lib import experiments, library, paths, scales, theory
 from lib.figures import interactive
 from lib.results import analysis, learning_rates
 from lib.schedules import PiecewiseLinear, per_step
@@ -94,7 +94,7 @@ def test_the_fixed_point_is_that_of_theory(js):
 
 @pytest.mark.parametrize("shape", ["scheduled", "constant", "flat", "cosine"])
 def test_the_schedules_are_those_that_they_are_called(js, shape):
-    config = experiments.base("small")
+    config = scales.base("small")
     found = js(f"(run) => Array.from(normEquation.scheduledLr(0.4, run, '{shape}'))", drive_of(config, 97))
     shapes = {
         "scheduled": config.lr_schedule,
@@ -212,7 +212,7 @@ BUTTONS = [(json.loads(asked), name) for asked, name in BUTTON.findall(TEXT)]
 
 def test_each_button_has_a_name_of_its_own_and_sets_what_sliders_can(js):
     assert len({name for _, name in BUTTONS}) == len(BUTTONS) == TEXT.count("data-explore")
-    runs = data_of(interactive.explorer(library.forms(experiments.DEFAULT_SCALE, "dynamics")))["runs"]
+    runs = data_of(interactive.explorer(library.forms(scales.DEFAULT_SCALE, "dynamics")))["runs"]
     found = js(
         """([runs, asked]) => runs.flatMap((run) => asked.map((one) => {
             const settings = explorer.experiment(run, one);
@@ -250,7 +250,7 @@ def data_of(figure) -> dict:
 
 def runs_of(*names):
     """A run of each of these forms, by form."""
-    forms = {form.name: form.config for form in experiments.dynamics(experiments.SCALES["demo"])}
+    forms = {form.name: form.config for form in experiments.dynamics(scales.SCALES["demo"])}
     run = synthetic_run()
     kept = ("momentum", "lr", "nesterov")
     return {
@@ -292,7 +292,7 @@ def test_the_explorer_starts_from_what_was_recorded():
 
 def test_at_its_settings_the_equation_lies_on_the_recorded_run(js):
     # as the page says, without momentum; c is averaged over some steps, as the page does
-    shown = data_of(interactive.explorer(library.forms(experiments.DEFAULT_SCALE, "dynamics")))
+    shown = data_of(interactive.explorer(library.forms(scales.DEFAULT_SCALE, "dynamics")))
     run = next(r for r in shown["runs"] if r["momentum"] == 0)
     equation = js(
         "(run) => explorer.curves(run, explorer.settingsOf(run)).norm.equation.map(([, y]) => y)", run

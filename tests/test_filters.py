@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from conftest import recordable_run
 
-from lib import experiments, theory
+from lib import scales, theory
 from lib.config import Config, layers_of
 from lib.results import filters
 from lib.run import FILTER_COLUMNS
@@ -34,7 +34,7 @@ def run(spread, seed=0, R=1.0):
 
 
 def test_the_books_network_has_280_filters():
-    assert filters.count(experiments.base("small")) == 280
+    assert filters.count(scales.base("small")) == 280
 
 
 def test_in_balance_every_filter_has_the_step_of_its_layer():

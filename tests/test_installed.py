@@ -14,11 +14,11 @@ NAME = "weight_decay_equilibrium"
 #: Records two epochs of a tiny run, as `run` does.
 RECORD = f"""
 import sys
-from {NAME} import experiments, paths
+from {NAME} import experiments, paths, scales
 from {NAME}.config import Config
 from {NAME}.running import runner
 tiny = Config(dataset="digits", width=1, epochs=1, peak_epoch=0.5, batch_size=3000)
-experiments.SCALES["demo"] = experiments.Scale(base=tiny, seeds=1, architectures=())
+scales.SCALES["demo"] = scales.Scale(base=tiny, seeds=1, architectures=())
 runner.run(experiments.planned("demo", ["lars"]))
 print(paths.cifar10())
 assert "lib" not in sys.modules

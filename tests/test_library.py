@@ -4,10 +4,11 @@ from dataclasses import replace
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import experiments, library, records
-from lib.experiments import Form, Planned, Scale
+from lib import experiments, library, records, scales
+from lib.experiments import Form, Planned
 from lib.records import NotRecordedError, RecordError
 from lib.run import DivergedError
+from lib.scales import Scale
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +16,7 @@ def plan(monkeypatch, records_in) -> dict[str, Planned]:
     """Two experiments at one scale, and their runs by ``experiment/form-seed``; nothing is recorded."""
     forms = [Form("sgd", TINY, 2), Form("wild", replace(TINY, lr=0.8), 2, may_diverge=True)]
     two = {"one": lambda scale: forms, "two": lambda scale: [Form("sgd", replace(TINY, lr=0.2), 1)]}
-    monkeypatch.setattr(experiments, "SCALES", {"demo": Scale(base=TINY, seeds=2, architectures=())})
+    monkeypatch.setattr(scales, "SCALES", {"demo": Scale(base=TINY, seeds=2, architectures=())})
     monkeypatch.setattr(experiments, "EXPERIMENTS", two)
     return {f"{one.experiment}/{one.name}": one for one in experiments.planned("demo")}
 

@@ -5,18 +5,19 @@ from pathlib import Path
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import experiments, library, paths, records
-from lib.experiments import Form, Scale
+from lib import experiments, library, paths, records, scales
+from lib.experiments import Form
 from lib.records import RecordError
 from lib.running import merge
+from lib.scales import Scale
 
 
 @pytest.fixture(autouse=True)
 def two_experiments(monkeypatch):
     scale = Scale(base=TINY, seeds=3, architectures=())
-    scales = {"demo": scale, "small": replace(scale, base=replace(TINY, lr=0.2))}
+    two = {"demo": scale, "small": replace(scale, base=replace(TINY, lr=0.2))}
     runs = {name: lambda scale: [Form("sgd", scale.base, scale.seeds)] for name in ("one", "two")}
-    monkeypatch.setattr(experiments, "SCALES", scales)
+    monkeypatch.setattr(scales, "SCALES", two)
     monkeypatch.setattr(experiments, "EXPERIMENTS", runs)
 
 

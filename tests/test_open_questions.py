@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import synthetic_run
 
-from lib import experiments, paths, questions, theory
+from lib import experiments, paths, questions, scales, theory
 from lib.config import CLASSIFIER, Config, layers_of
 from lib.machinery import machine
 from lib.results import open_questions as oq
@@ -18,13 +18,13 @@ from lib.results.open_claims import OPEN_CLAIMS
 from lib.run import QUANTITIES, Run
 
 RULES = "lib/results/open_claims.py"
-SMALL = experiments.base("small")
+SMALL = scales.base("small")
 
 
 def commits_of_records() -> dict[str, str]:
     """The commit that each record of an open question was made by, by its path."""
     found = {}
-    for scale in experiments.SCALES:
+    for scale in scales.SCALES:
         for question in questions.QUESTIONS:
             for path in (paths.BOOK / "records" / scale / question).glob("*.parquet"):
                 made_by = json.loads(pq.read_schema(path).metadata[b"run.provenance"])["commit"]

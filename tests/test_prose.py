@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import LAYERS, synthetic_run
 
-from lib import experiments, library, paths
+from lib import experiments, library, paths, scales
 from lib.config import Config
 from lib.records import NotRecordedError
 from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
@@ -252,7 +252,7 @@ def glued(chapter):
     """The numbers at the scale that the chapter shows."""
     needed = experiments.CHAPTERS.get(chapter)
     try:
-        scale = library.largest(needed) if needed else experiments.DEFAULT_SCALE
+        scale = library.largest(needed) if needed else scales.DEFAULT_SCALE
     except NotRecordedError as error:
         pytest.skip(f"the chapter shows nothing: {error}")
     return prose.of_chapter(chapter, scale)

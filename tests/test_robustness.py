@@ -20,7 +20,7 @@ import torch
 from conftest import LIMIT, assert_same_run, few_images, recordable_run, wait_for
 
 from lib import __main__ as command_line
-from lib import data, experiments, gradient_noise, library, paths, records, training
+from lib import data, experiments, gradient_noise, library, paths, records, scales, training
 from lib.config import Config
 from lib.machinery import checkpoints, files, machine
 from lib.running import runner
@@ -247,9 +247,9 @@ def six(monkeypatch, records_in):
 
 def plan(monkeypatch, config, seeds):
     """Makes an experiment ``six`` of one form with so many seeds the only one that is planned."""
-    scale = experiments.Scale(base=config, seeds=seeds, architectures=())
+    scale = scales.Scale(base=config, seeds=seeds, architectures=())
     monkeypatch.setattr(experiments, "FEW_SEEDS", seeds)  # all keep their steps
-    monkeypatch.setattr(experiments, "SCALES", {"demo": scale, "small": scale})
+    monkeypatch.setattr(scales, "SCALES", {"demo": scale, "small": scale})
     form = experiments.Form("sgd", config, seeds)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"six": lambda scale: [form]})
     return experiments.planned("demo", ["six"])
@@ -416,7 +416,7 @@ from dataclasses import replace
 import pytest, torch
 sys.path.insert(0, {tests!r})
 from conftest import few_images
-from lib import __main__, experiments, training
+from lib import __main__, experiments, scales, training
 from lib.machinery import checkpoints
 from lib.running import runner
 from lib.config import Config
@@ -426,7 +426,7 @@ checkpoints.SECONDS = 0
 base = Config(dataset="digits", width=1, epochs=3, peak_epoch=1, batch_size=40)
 forms = [experiments.Form("sgd", base, 40), experiments.Form("nesterov", replace(base, nesterov=True), 40)]
 experiments.FEW_SEEDS = 40
-experiments.SCALES["demo"] = experiments.Scale(base=base, seeds=40, architectures=())
+scales.SCALES["demo"] = scales.Scale(base=base, seeds=40, architectures=())
 experiments.EXPERIMENTS = {{"dynamics": lambda scale: forms}}
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -18,13 +18,14 @@ import pytest
 from conftest import LIMIT, TINY, assert_same_run, recordable_run, wait_for
 from distributed import Client
 
-from lib import config, experiments, library, records, training
+from lib import config, experiments, library, records, scales, training
 from lib.config import Config
-from lib.experiments import Form, Scale
+from lib.experiments import Form
 from lib.machinery import checkpoints, files
 from lib.run import DivergedError, Run
 from lib.running import cluster as cluster_module
 from lib.running import processes, runner
+from lib.scales import Scale
 
 NAMES = [f"{form}-seed{seed}" for seed in range(2) for form in ("sgd", "nesterov")]
 
@@ -41,7 +42,7 @@ def tiny(scale, **how):
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
     small = replace(TINY, epochs=2, peak_epoch=0.5, batch_size=1500)
-    monkeypatch.setattr(experiments, "SCALES", {"demo": Scale(base=small, seeds=2, architectures=())})
+    monkeypatch.setattr(scales, "SCALES", {"demo": Scale(base=small, seeds=2, architectures=())})
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": tiny, "other": tiny})
 
 
@@ -64,9 +65,9 @@ def recorded(experiment: str = "tiny") -> dict[str, Run]:
 
 def with_base(monkeypatch, **settings) -> None:
     """Changes settings of the base run."""
-    scale = experiments.SCALES["demo"]
+    scale = scales.SCALES["demo"]
     changed = replace(scale, base=replace(scale.base, **settings))
-    monkeypatch.setitem(experiments.SCALES, "demo", changed)
+    monkeypatch.setitem(scales.SCALES, "demo", changed)
 
 
 @pytest.fixture

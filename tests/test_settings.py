@@ -13,7 +13,7 @@ from conftest import recordable_run
 
 from lib import __main__ as command_line
 from lib import config as config_module
-from lib import experiments, library, paths, records, training
+from lib import experiments, library, paths, records, scales, training
 from lib.figures import gallery, origins
 from lib.results import analysis, tries
 from lib.running import own, verify
@@ -45,7 +45,7 @@ def trained(monkeypatch, records_in):
 
 
 def record(*names, scale="demo", **changes):
-    for one in experiments.planned(experiments.chosen(scale, **changes), names):
+    for one in experiments.planned(scales.chosen(scale, **changes), names):
         records.write(made_up(one.config), library.path(one), every=one.every)
 
 
@@ -70,7 +70,7 @@ OF_THE_STORY = ("dynamics", "lars", "batch-size", "gradient-noise", "sweep", "tu
 
 
 def test_a_setting_reaches_every_run_with_its_relations_kept():
-    chosen = experiments.chosen("demo", lr="0.8", weight_decay=0.002, momentum=0.5, batch_size=32, epochs=48)
+    chosen = scales.chosen("demo", lr="0.8", weight_decay=0.002, momentum=0.5, batch_size=32, epochs=48)
     runs = {f"{one.experiment}/{one.form}": one.config for one in experiments.planned(chosen, OF_THE_STORY)}
     assert {c.weight_decay for c in runs.values()} == {0.002}
     sgd, heavy, nesterov = (runs[f"dynamics/{form}"] for form in ("sgd", "heavy-ball", "nesterov"))
@@ -84,17 +84,17 @@ def test_a_setting_reaches_every_run_with_its_relations_kept():
 
 
 def test_without_momentum_the_forms_are_one_and_without_decay_lars_has_no_run():
-    plain = experiments.planned(experiments.chosen("demo", momentum=0), ["dynamics"])
-    assert {one.config for one in plain} == {replace(experiments.base("demo"), momentum=0.0)}
-    assert not experiments.planned(experiments.chosen("demo", weight_decay=0), ["lars"])
-    tuned = experiments.planned(experiments.chosen("demo", weight_decay=0), ["tuning"])
+    plain = experiments.planned(scales.chosen("demo", momentum=0), ["dynamics"])
+    assert {one.config for one in plain} == {replace(scales.base("demo"), momentum=0.0)}
+    assert not experiments.planned(scales.chosen("demo", weight_decay=0), ["lars"])
+    tuned = experiments.planned(scales.chosen("demo", weight_decay=0), ["tuning"])
     assert {one.config.optimizer for one in tuned} == {"sgd"}
 
 
 def test_what_is_as_recorded_is_no_change():
-    assert experiments.chosen("demo", lr=0.4, seeds=None, width="8") == experiments.chosen("demo")
-    assert experiments.chosen("demo", seeds=2).options == "--scale demo --set seeds=2"
-    assert str(experiments.chosen("demo", momentum=0, lr=1)) == "demo with lr=1.0, momentum=0.0"
+    assert scales.chosen("demo", lr=0.4, seeds=None, width="8") == scales.chosen("demo")
+    assert scales.chosen("demo", seeds=2).options == "--scale demo --set seeds=2"
+    assert str(scales.chosen("demo", momentum=0, lr=1)) == "demo with lr=1.0, momentum=0.0"
 
 
 BAD = [
@@ -172,7 +172,7 @@ def test_one_run_of_many_names_is_trained_once_and_one_of_the_book_not_at_all(tr
     record("dynamics")
     own.chapter("momentum", {"seeds": 2})
     assert [c.seed for c in trained[1:]] == [1, 1, 1]
-    assert len(library.runs(experiments.chosen("demo", seeds=2), "dynamics/nesterov")) == 2
+    assert len(library.runs(scales.chosen("demo", seeds=2), "dynamics/nesterov")) == 2
 
 
 def test_what_was_stopped_goes_on(trained, monkeypatch):
@@ -297,7 +297,7 @@ def test_a_figure_is_drawn_at_settings_of_ones_own_and_listed(trained, call, tmp
 
 def test_the_caption_says_what_differs_and_how_to_make_the_figure(trained):
     record("dynamics", weight_decay=0.002)
-    drawn = gallery.picture("step", experiments.chosen("demo", weight_decay=0.002))
+    drawn = gallery.picture("step", scales.chosen("demo", weight_decay=0.002))
     assert drawn.source.startswith(
         "scale demo with weight_decay=0.002: digits, width 8, 24 epochs, seed 0, fp32"
     )
@@ -307,7 +307,7 @@ def test_the_caption_says_what_differs_and_how_to_make_the_figure(trained):
 def test_the_recorded_run_is_drawn_in_grey_behind(trained):
     record("dynamics")
     record("dynamics", weight_decay=0.002)
-    chosen = experiments.chosen("demo", weight_decay=0.002)
+    chosen = scales.chosen("demo", weight_decay=0.002)
     alone, both = (gallery.picture("step", chosen, beside).figure for beside in (False, True))
     recorded = gallery.picture("step", "demo").figure
     for axes, with_it, other in zip(alone.axes, both.axes, recorded.axes, strict=True):
@@ -321,7 +321,7 @@ def test_the_recorded_run_is_drawn_in_grey_behind(trained):
 
 def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
     record("dynamics", "gradient-noise", "lars")
-    sgd = made_up(replace(experiments.base("demo").stretched(5), momentum=0.0))
+    sgd = made_up(replace(scales.base("demo").stretched(5), momentum=0.0))
     records.write(sgd, tmp_path / "mine.parquet")
     call("figure", "step", "--run", "mine.parquet", "--out", "mine.csv")
     assert pd.read_csv(tmp_path / "mine.csv")["epoch"].max() == pytest.approx(
@@ -359,7 +359,7 @@ def test_what_a_figure_cannot_show_is_said_before_anything_is_trained(
     trained, call, tmp_path, arguments, message
 ):
     record("dynamics", "gradient-noise", "lars")
-    records.write(made_up(experiments.base("demo")), tmp_path / "heavy.parquet")
+    records.write(made_up(scales.base("demo")), tmp_path / "heavy.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     before = sorted(tmp_path.rglob("*"))
     assert message in call("figure", *arguments)
@@ -369,7 +369,7 @@ def test_what_a_figure_cannot_show_is_said_before_anything_is_trained(
 def test_a_run_that_diverges_is_drawn_as_such_and_said(trained, monkeypatch):
     record("dynamics")
     monkeypatch.setattr(training, "outcome", lambda config, **_: recordable_run(config, diverged_at=20))
-    chosen = experiments.chosen("demo", lr=50)
+    chosen = scales.chosen("demo", lr=50)
     own.train(chosen, ["dynamics/sgd-seed0"])
     drawn = gallery.picture("step", chosen)
     assert "diverged at step 20" in drawn.source
@@ -404,7 +404,7 @@ SHORT = {"epochs": 6, "width": 4}
 
 def tried(records_in, name, changes):
     """The first run of a form, really trained, where a change is tried."""
-    chosen = experiments.chosen("demo", **changes, **SHORT)
+    chosen = scales.chosen("demo", **changes, **SHORT)
     own.train(chosen, [f"{name}-seed0"])
     return library.first(chosen, name)
 

@@ -11,9 +11,10 @@ import yaml
 from conftest import TINY, recordable_run
 from matplotlib import image
 
-from lib import experiments, library, paths, records
-from lib.experiments import Form, Scale
+from lib import experiments, library, paths, records, scales
+from lib.experiments import Form
 from lib.figures import gallery
+from lib.scales import Scale
 from lib.site import status
 
 REMAKE = "`.venv/bin/python -m lib figure overview --out book/_static/overview.png`"
@@ -31,7 +32,7 @@ def with_accuracy(config, accuracy: float, **provenance):
 def two_forms(monkeypatch, records_in):
     """An experiment of two forms and two seeds; three of its runs are recorded, of two days."""
     scale = Scale(base=TINY, seeds=2, architectures=())
-    monkeypatch.setattr(experiments, "SCALES", dict.fromkeys(experiments.SCALES, scale))
+    monkeypatch.setattr(scales, "SCALES", dict.fromkeys(scales.SCALES, scale))
     forms = [Form("a", TINY, 2), Form("b", replace(TINY, nesterov=True), 2)]
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"dynamics": lambda scale: forms})
     planned = {one.name: one for one in experiments.planned("demo")}
@@ -48,7 +49,7 @@ def two_forms(monkeypatch, records_in):
 def test_the_table_says_what_is_recorded_and_where_it_is_from(two_forms, monkeypatch):
     monkeypatch.setattr(status.sources, "origin", lambda origin: origin["commit"][:7])
     table = status.table()
-    assert list(table.index) == [(scale, "dynamics") for scale in experiments.SCALES]
+    assert list(table.index) == [(scale, "dynamics") for scale in scales.SCALES]
     assert table.loc[("demo", "dynamics")].to_dict() == {
         "recorded": "3 of 4",
         "dates": "2000-01-01 to 2000-01-03",
@@ -114,7 +115,7 @@ def test_a_chapter_says_when_and_where_it_was_executed(tmp_path, monkeypatch):
 
 
 def test_the_readme_says_what_the_records_say():
-    findings = status.findings(experiments.DEFAULT_SCALE)
+    findings = status.findings(scales.DEFAULT_SCALE)
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert findings in readme, (
         f"replace the findings in README.md by these, which the records give:\n\n{findings}"
@@ -125,7 +126,7 @@ def test_the_figure_of_the_readme_is_the_one_of_the_records(tmp_path):
     committed = paths.BOOK / "_static" / "overview.png"
     assert "(book/_static/overview.png)" in (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert committed.stat().st_size < 100_000
-    now = gallery.save("overview", experiments.DEFAULT_SCALE, tmp_path / "overview.png")
+    now = gallery.save("overview", scales.DEFAULT_SCALE, tmp_path / "overview.png")
     left, right = image.imread(committed), image.imread(now)
     assert left.shape == right.shape, f"the figure has changed; {REMAKE} makes it anew"
     # grey levels of 256, for fonts that another machine smoothes otherwise

@@ -8,7 +8,7 @@ from browser import new_page
 from PIL import Image
 from test_site import SITE, needs_site, soup
 
-from lib import data, experiments
+from lib import data, scales
 from lib.figures import examples, gallery, layout, vector
 from lib.site import takeaway
 
@@ -29,12 +29,12 @@ def pages_with_figures() -> dict[str, tuple]:
 )
 def test_the_command_in_a_caption_says_what_is_drawn(options, changes):
     caption = f"A step. (scale demo: digits; python -m lib figure momentum-step\n {options})"
-    assert takeaway.command(caption) == ("momentum-step", experiments.chosen("demo", **changes))
+    assert takeaway.command(caption) == ("momentum-step", scales.chosen("demo", **changes))
     assert takeaway.command("A figure of no command.") is None
 
 
 def test_a_figure_has_four_files_of_one_drawing(tmp_path):
-    files = takeaway.write("schedule", experiments.chosen("small"), tmp_path)
+    files = takeaway.write("schedule", scales.chosen("small"), tmp_path)
     assert files.function == "lib.figures.comparisons.schedule"
     drawn = gallery.picture("schedule", "small").numbers
     pd.testing.assert_frame_equal(pd.read_csv(files.csv), drawn, rtol=1e-3, check_dtype=False)
@@ -47,7 +47,7 @@ def test_a_figure_has_four_files_of_one_drawing(tmp_path):
 
 
 def test_a_drawing_has_no_numbers_to_take(tmp_path):
-    files = takeaway.write("network", experiments.chosen("small"), tmp_path)
+    files = takeaway.write("network", scales.chosen("small"), tmp_path)
     assert files.csv is None and sorted(p.name for p in tmp_path.iterdir()) == [
         "network-narrow.svg",
         "network.png",

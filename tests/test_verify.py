@@ -9,17 +9,18 @@ from click.testing import CliRunner
 from conftest import TINY, assert_same_run, recordable_run
 
 from lib import __main__ as command_line
-from lib import experiments, library, records, training
-from lib.experiments import Form, Scale
+from lib import experiments, library, records, scales, training
+from lib.experiments import Form
 from lib.running import verify
+from lib.scales import Scale
 
 
 @pytest.fixture(autouse=True)
 def experiment(monkeypatch, records_in):
     scale = Scale(base=TINY, seeds=3, architectures=())
-    scales = {"demo": scale, "small": replace(scale, base=replace(TINY, lr=0.2))}
-    monkeypatch.setattr(experiments, "SCALES", scales)
-    monkeypatch.setattr(experiments, "DEFAULT_SCALE", "demo")
+    two = {"demo": scale, "small": replace(scale, base=replace(TINY, lr=0.2))}
+    monkeypatch.setattr(scales, "SCALES", two)
+    monkeypatch.setattr(scales, "DEFAULT_SCALE", "demo")
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"one": lambda s: [Form("sgd", s.base, s.seeds)]})
 
 

@@ -9,12 +9,12 @@ import pandas as pd
 from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from .. import experiments, library, paths
-from ..experiments import Chosen
+from .. import library, paths, scales
 from ..library import Given
 from ..machinery import files, speeds
 from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
 from ..run import Run
+from ..scales import Chosen
 from . import collapse, comparisons, diagrams, examples, plots, reduced, strips, style
 from . import precisions as precision_figure
 from .beside import behind
@@ -42,7 +42,7 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
     """
     check_known(name)
     if not isinstance(scale, Given):
-        scale = experiments.chosen(scale)
+        scale = scales.chosen(scale)
     figure, numbers, runs = FIGURES[name](scale)
     about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
     source = (
@@ -227,20 +227,20 @@ def _learning_rates(scale: str, smooth: bool) -> Drawn:
 
 
 def _schedule(scale: str) -> Drawn:
-    base = experiments.base(scale)
+    base = scales.base(scale)
     numbers = pd.DataFrame({"epoch": range(base.epochs + 1)})
     numbers["lr"] = base.lr_schedule(numbers["epoch"])
     return comparisons.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
 
 
 def _network(scale: str) -> Drawn:
-    base = experiments.base(scale)
+    base = scales.base(scale)
     figure = diagrams.network(base, image_size={"digits": 16, "cifar10": 32}[base.dataset])
     return figure, pd.DataFrame(), f"scale {scale}"
 
 
 def _augmentation(scale: str) -> Drawn:
-    dataset = experiments.base(scale).dataset
+    dataset = scales.base(scale).dataset
     return (
         comparisons.images(examples.read(dataset)),
         pd.DataFrame(),
@@ -250,7 +250,7 @@ def _augmentation(scale: str) -> Drawn:
 
 def _cost(scale: str) -> Drawn:
     measured, _ = speeds.read()
-    table, base = costs.per_image(measured), experiments.base("small")
+    table, base = costs.per_image(measured), scales.base("small")
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
     return comparisons.cost(table, base.width, base.batch_size), table, source

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from .. import experiments, paths, theory
+from .. import paths, scales, theory
 from ..results import analysis, learning_rates, tops
 from ..run import Run
 from . import style
@@ -97,7 +97,7 @@ def accuracy_against_lr(table: pd.DataFrame) -> HTML:
             }
         )
     data = {
-        "reference": experiments.base(experiments.DEFAULT_SCALE).lr,
+        "reference": scales.base(scales.DEFAULT_SCALE).lr,
         "lrs": _rounded(np.unique(table["lr"])),
         "networks": networks,
     }

@@ -3,11 +3,11 @@
 import io
 from pathlib import Path
 
-from .. import experiments, library
-from ..experiments import Chosen
+from .. import experiments, library, scales
 from ..library import Given
 from ..records import NotRecordedError
 from ..run import Run
+from ..scales import Chosen
 from . import gallery, style
 
 
@@ -19,7 +19,7 @@ def needs(name: str) -> list[str]:
     """
     gallery.check_known(name)
     reasons = []
-    for scale in experiments.SCALES:
+    for scale in scales.SCALES:
         with library.asked() as names:
             try:
                 gallery.FIGURES[name](scale)
@@ -58,7 +58,7 @@ def given(name: str, run: Run, file: str | Path, scale: str | None = None) -> Gi
     if len(needed) != 1 or "/" not in needed[0]:
         drawn = ", ".join(needed) or "no run"
         raise ValueError(f"figure {name} is drawn from {drawn}, and not from one run")
-    scale = scale or {"digits": "demo"}.get(run.config.dataset, experiments.DEFAULT_SCALE)
+    scale = scale or {"digits": "demo"}.get(run.config.dataset, scales.DEFAULT_SCALE)
     found = Given(run, Path(file), scale)
     found.runs(needed[0])  # refuses one of another form
     return found

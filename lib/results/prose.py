@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .. import experiments, library
+from .. import library, scales
 from ..machinery import speeds
 from ..run import Run
 from . import (
@@ -60,7 +60,7 @@ def full_size(scale: str) -> str:
     """What the network of the post's own size reached beside that of a scale, in a sentence or two."""
     original = "The original's mean is 94.08 %."
     runs = library.forms("paper", "dynamics")["nesterov"]
-    if experiments.chosen(scale).scale == "paper":
+    if scales.chosen(scale).scale == "paper":
         return original
     if not runs:
         return "The network of the post's own size has not been trained yet."

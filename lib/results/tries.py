@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from IPython.display import Markdown
 
-from .. import experiments, theory
+from .. import scales, theory
 from ..config import Config
 from . import learning_rates
 
 
 @dataclass(frozen=True, eq=False)
 class Try:
-    """A change of `lib.experiments.KNOBS`, and what ``expected``, a formula of the base run, becomes by it.
+    """A change of `lib.scales.KNOBS`, and what ``expected``, a formula of the base run, becomes by it.
 
     ``sentence`` says it, with ``{now}`` at the recorded settings and ``{then}`` after the change.
     """
@@ -116,13 +116,13 @@ def shown(chapter: str) -> Markdown:
 
 
 def _text(chapter: str, one: Try) -> str:
-    now, then = (one.expected(experiments.base(at)) for at in ("demo", chosen(one)))
+    now, then = (one.expected(scales.base(at)) for at in ("demo", chosen(one)))
     options = " ".join(f"-p {name} {value:g}" for name, value in one.changes.items())
     sentence = one.sentence.replace("{now}", f"{now:.3g}").replace("{then}", f"{then:.3g}")
     command = f".venv/bin/papermill book/{chapter}.ipynb out.ipynb -p scale demo {options}"
     return f"- {sentence}\n\n  ```sh\n  {command}\n  ```\n"
 
 
-def chosen(one: Try) -> experiments.Chosen:
+def chosen(one: Try) -> scales.Chosen:
     """The runs of a try, at the scale that any laptop trains."""
-    return experiments.chosen(experiments.OWN_SCALE, **one.changes)
+    return scales.chosen(scales.OWN_SCALE, **one.changes)

@@ -6,9 +6,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from .. import experiments, library
-from ..experiments import Chosen
+from .. import library, scales
 from ..run import Run
+from ..scales import Chosen
 from . import analysis, claims
 from .claims import CLAIMS, Claim
 from .rule import Bound, Verdict, decide
@@ -115,7 +115,7 @@ def side_by_side() -> pd.DataFrame:
         "of": {claim.sentence: claim.origin for claim in CLAIMS},
         "bound": {claim.sentence: claim.bound_text for claim in CLAIMS},
     }
-    for name in experiments.SCALES:
+    for name in scales.SCALES:
         columns[f"{name} ({about(name)})"] = {
             claim.sentence: brief(found) for claim, found in judged(CLAIMS, recorded(name))
         }
@@ -124,8 +124,8 @@ def side_by_side() -> pd.DataFrame:
 
 def about(scale: str | Chosen) -> str:
     """The width of a scale's network, and whose the bounds are where it is not the full one."""
-    width = experiments.base(scale).width
-    full = max(at.base.width for at in experiments.SCALES.values())
+    width = scales.base(scale).width
+    full = max(at.base.width for at in scales.SCALES.values())
     return f"width {width}" if width == full else f"width {width}; the bounds are those of width {full}"
 
 

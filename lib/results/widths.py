@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from .. import experiments, library
+from .. import library, scales
 from ..run import Run
 from . import analysis, ghosts, numbers, statistics
 
@@ -116,7 +116,7 @@ def _noise() -> str:
         )
     narrow, wide = (ghosts.critical_batches(runs[scale]) for scale in SCALES)
     larger = int((wide > narrow).sum())
-    widths = [experiments.base(scale).width for scale in SCALES]
+    widths = [scales.base(scale).width for scale in SCALES]
     return (
         f"The critical batch, at which signal and noise are equal, is larger at width {widths[1]} than at width "
         f"{widths[0]} in {larger} of {len(wide)} layers; in the median it is {wide.median():,.0f} "

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import experiments, library, records
+from .. import experiments, library, records, scales
 from ..config import PRECISIONS
 from ..machinery import files
 from ..run import Run
@@ -59,7 +59,7 @@ def _known() -> dict[str, Path]:
     """Where each run that is planned is recorded, in either precision, by its path within the records."""
     paths = [
         library.path(planned)
-        for scale in experiments.SCALES
+        for scale in scales.SCALES
         for precision in PRECISIONS
         for planned in experiments.planned(scale, precision=precision)
     ]

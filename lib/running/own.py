@@ -5,17 +5,17 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .. import experiments, library
-from ..experiments import Chosen
+from .. import experiments, library, scales
 from ..run import AVERAGE_DECAY
+from ..scales import Chosen
 
 
 def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
     """Which runs a chapter shows; what it needs and has not at settings of one's own is trained first.
 
-    ``parameters`` are ``scale`` and `lib.experiments.KNOBS`, each None where it is left alone, among the names of
+    ``parameters`` are ``scale`` and `lib.scales.KNOBS`, each None where it is left alone, among the names of
     the notebook. Left alone, it is the largest scale at which all its runs are recorded, and nothing is trained.
-    With changes, it is that scale, or `lib.experiments.OWN_SCALE`, with them; what differs is said in a line.
+    With changes, it is that scale, or `lib.scales.OWN_SCALE`, with them; what differs is said in a line.
 
     Raises
     ------
@@ -31,8 +31,8 @@ def chapter(name: str, parameters: Mapping[str, object]) -> Chosen:
         for name, value in parameters.items()
         if isinstance(value, int | float | str) and not name.startswith("_")
     }
-    scale = given.pop("scale", None) or (experiments.OWN_SCALE if given else library.largest(needed))
-    chosen = experiments.chosen(scale, **given)
+    scale = given.pop("scale", None) or (scales.OWN_SCALE if given else library.largest(needed))
+    chosen = scales.chosen(scale, **given)
     if reason := experiments.why_empty(name, chosen):
         raise ValueError(reason)
     if chosen.changes:
@@ -69,7 +69,7 @@ def train(chosen: Chosen, names: Iterable[str], jobs: int = 1, scheduler: str | 
 
 def note(chosen: Chosen) -> str:
     """What differs from the recorded settings, and what the theory says where it says something else; Markdown."""
-    base = experiments.base(chosen)
+    base = scales.base(chosen)
     lines = [
         f"**Settings of your own, at scale {chosen.scale}:** {chosen.differences}. All numbers are of these runs."
     ]

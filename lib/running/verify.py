@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import experiments, library, paths, records, training
+from .. import experiments, library, paths, records, scales, training
 from ..config import PRECISIONS
 from ..machinery import checkpoints, files, sources
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
@@ -35,14 +35,14 @@ def states(scale: str | None = None) -> Iterator[State]:
     Raises ValueError when the scale is not known.
     """
     if scale is not None:
-        experiments.base(scale)  # refuses an unknown one
-    scales = [scale] if scale else list(experiments.SCALES)
-    root = paths.records(scale) if scale else paths.records(scales[0]).parent
+        scales.base(scale)  # refuses an unknown one
+    names = [scale] if scale else list(scales.SCALES)
+    root = paths.records(scale) if scale else paths.records(names[0]).parent
     planned = {
         library.path(one)
-        for scale in scales
+        for name in names
         for precision in PRECISIONS
-        for one in experiments.planned(scale, precision=precision)
+        for one in experiments.planned(name, precision=precision)
     }
     for path in sorted(p for p in root.rglob("*") if p.is_file() or p.is_symlink()):
         yield _state(path, planned)

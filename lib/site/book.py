@@ -24,8 +24,8 @@ from papermill.exceptions import PapermillExecutionError
 from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
-from .. import experiments, paths
-from ..experiments import Chosen
+from .. import experiments, paths, scales
+from ..scales import Chosen
 from . import status
 
 #: Chapters executed at a time: each is a process, which waits for much of its time.
@@ -56,7 +56,7 @@ def build(scale: str | Chosen | None = None) -> Path:
     """
     source, output, given = paths.ROOT, paths.BUILD, {}
     if scale is not None:
-        chosen = experiments.chosen(scale)
+        chosen = scales.chosen(scale)
         given = {"scale": chosen.scale} | dict(chosen.changes)
         output = paths.BUILD / re.sub(r"[^\w.=+-]+", "-", "-".join([chosen.scale, *chosen.assignments]))
         source = copy_sources(output / "source")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .. import experiments, library, paths
-from ..experiments import Chosen
+from .. import experiments, library, paths, scales
 from ..machinery import files, machine, sources
 from ..results import analysis, prose
 from ..run import Run
+from ..scales import Chosen
 
 NONE = "–"
 CHAPTERS_FILE = "chapters.json"
@@ -24,7 +24,7 @@ def table() -> pd.DataFrame:
     """
     rows = [
         {"scale": scale, "experiment": experiment} | _row(experiment, scale)
-        for scale in experiments.SCALES
+        for scale in scales.SCALES
         for experiment in experiments.EXPERIMENTS
     ]
     return pd.DataFrame(rows).set_index(["scale", "experiment"])

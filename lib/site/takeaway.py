@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import experiments, paths
-from ..experiments import Chosen
+from .. import paths, scales
 from ..figures import gallery, layout, style
+from ..scales import Chosen
 
 #: The command that a caption ends with: the figure's name, and the options that choose its runs.
 COMMAND = re.compile(
@@ -40,7 +40,7 @@ def command(caption: str) -> tuple[str, Chosen] | None:
     if found is None:
         return None
     changes = (change.partition("=") for change in found["changes"].replace(" --set ", " ").split())
-    return found["name"], experiments.chosen(found["scale"], **{name: value for name, _, value in changes})
+    return found["name"], scales.chosen(found["scale"], **{name: value for name, _, value in changes})
 
 
 def write(name: str, chosen: Chosen, folder: Path) -> Files:
