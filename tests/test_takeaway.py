@@ -8,9 +8,9 @@ from browser import new_page
 from PIL import Image
 from test_site import SITE, needs_site, soup
 
-from lib import data, scales
+from lib import data, paths, scales
 from lib.figures import examples, gallery, layout, vector
-from lib.site import takeaway
+from lib.site import book, takeaway
 
 
 def pages_with_figures() -> dict[str, tuple]:
@@ -31,6 +31,11 @@ def test_the_command_in_a_caption_says_what_is_drawn(options, changes):
     caption = f"A step. (scale demo: digits; python -m lib figure momentum-step\n {options})"
     assert takeaway.command(caption) == ("momentum-step", scales.chosen("demo", **changes))
     assert takeaway.command("A figure of no command.") is None
+
+
+def test_the_figures_of_the_chapters_are_known_before_their_pages_are_made():
+    named = [found for chapter in book.notebooks(paths.ROOT) for found in takeaway.commands(chapter)]
+    assert sorted(name for name, _ in named) == sorted(gallery.FIGURES)
 
 
 def test_a_figure_has_four_files_of_one_drawing(tmp_path):

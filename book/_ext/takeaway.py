@@ -1,16 +1,19 @@
 """Below each figure stand its files to take away, and the page shows the very file that is taken: its SVG.
 
-Figures are drawn anew when the site is built, by the command in their caption: for a screen, and for a phone.
+Figures are drawn anew when the site is built, by the command in their caption: for a screen, and for a phone. That
+begins as soon as the chapters are known, in processes of its own, while the pages are read.
 """
 
 import html
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 from docutils import nodes
 
 from lib import paths
 from lib.figures import gallery
-from lib.site import takeaway
+from lib.site import book, takeaway
 
 FOLDER = "figures"
 CODE = paths.ROOT / "lib"
@@ -20,8 +23,16 @@ PHONE = "(max-width: 576px)"
 
 def setup(app):
     """Registers the extension with Sphinx."""
+    pool = ProcessPoolExecutor(book.AT_ONCE)
+
+    @cache  # each once, wherever it is asked for
+    def drawing(name, chosen):
+        return pool.submit(takeaway.write, name, chosen, Path(app.outdir) / FOLDER)
+
     app.connect("env-before-read-docs", keep_code_of_figures)
-    app.connect("doctree-resolved", show_files)
+    app.connect("env-before-read-docs", partial(begin_to_draw, drawing))
+    app.connect("doctree-resolved", partial(show_files, drawing))
+    app.connect("build-finished", lambda app, exception: pool.shutdown(cancel_futures=True))
     return {"parallel_read_safe": True, "parallel_write_safe": False}
 
 
@@ -31,7 +42,17 @@ def keep_code_of_figures(app, env, docnames):
     env._viewcode_modules = {name: False for name in modules if not name.startswith("lib.figures.")}
 
 
-def show_files(app, doctree, docname):
+def begin_to_draw(drawing, app, env, docnames):
+    """Begins with the figures that the chapters name as glued; their pages wait for them."""
+    if app.builder.format != "html":
+        return
+    for path in map(Path, map(env.doc2path, docnames)):
+        if path.suffix == ".ipynb":
+            for found in takeaway.commands(path):
+                drawing(*found)
+
+
+def show_files(drawing, app, doctree, docname):
     """Puts the files in place of the pictures that the chapters hold, and their links below the captions."""
     if app.builder.format != "html":
         return
@@ -41,7 +62,7 @@ def show_files(app, doctree, docname):
         found = takeaway.command(caption.astext()) if caption and picture else None
         if found is None or found[0] not in gallery.FIGURES:
             continue
-        files = takeaway.write(*found, Path(app.outdir) / FOLDER)
+        files = drawing(*found).result()
         picture.replace_self(nodes.raw("", shown(files, picture["alt"], up), format="html"))
         links = {"SVG": files.svg, "PNG": files.png, "CSV": files.csv}
         texts = [

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from .. import paths, scales
 from ..figures import gallery, layout, style
 from ..scales import Chosen
+from . import readers
 
 #: The command that a caption ends with: the figure's name, and the options that choose its runs.
 COMMAND = re.compile(
@@ -41,6 +42,12 @@ def command(caption: str) -> tuple[str, Chosen] | None:
         return None
     changes = (change.partition("=") for change in found["changes"].replace(" --set ", " ").split())
     return found["name"], scales.chosen(found["scale"], **{name: value for name, _, value in changes})
+
+
+def commands(chapter: Path) -> list[tuple[str, Chosen]]:
+    """The figures of a chapter, and their runs, that the commands in its captions name."""
+    captions = [str(text) for name, text in readers.glued(chapter).items() if name.startswith("source-")]
+    return [found for found in map(command, captions) if found is not None]
 
 
 def write(name: str, chosen: Chosen, folder: Path) -> Files:
