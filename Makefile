@@ -27,13 +27,12 @@ PYTEST := .venv/bin/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reo
 check: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests
 
-# the site is built first, as some tests open its pages; nbval runs the chapters anew against their
-# committed outputs
+# the site is built first, as some tests open its pages; among the tests, nbval runs the chapters anew
+# against their committed outputs
 test: lint
 	rm -rf $(CHECK)
 	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
-	OMP_NUM_THREADS=1 $(PYTEST) tests
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env book/*.ipynb
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env tests book/*.ipynb
 
 lint: setup
 	.venv/bin/python -m ruff check .

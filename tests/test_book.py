@@ -60,7 +60,8 @@ def test_an_unknown_scale_is_named_before_anything_is_done(root):
     assert not paths.BUILD.exists()
 
 
-def test_a_chapter_executed_twice_is_the_same_file(tmp_path):
+def test_a_chapter_executed_twice_is_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # there is progress to be taken out
     progress = "from tqdm import tqdm\nfor _ in tqdm(range(3)):\n    print('step', flush=True)"
     chapter = write_chapter(tmp_path / "chapter.ipynb", progress, "import numpy; numpy.ones(2)")
     book.execute(chapter, {})

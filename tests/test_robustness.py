@@ -424,9 +424,9 @@ from lib.config import Config
 few_images(pytest.MonkeyPatch())
 checkpoints.SECONDS = 0
 base = Config(dataset="digits", width=1, epochs=3, peak_epoch=1, batch_size=40)
-forms = [experiments.Form("sgd", base, 40), experiments.Form("nesterov", replace(base, nesterov=True), 40)]
-experiments.FEW_SEEDS = 40
-scales.SCALES["demo"] = scales.Scale(base=base, seeds=40, architectures=())
+forms = [experiments.Form("sgd", base, 24), experiments.Form("nesterov", replace(base, nesterov=True), 24)]
+experiments.FEW_SEEDS = 24
+scales.SCALES["demo"] = scales.Scale(base=base, seeds=24, architectures=())
 experiments.EXPERIMENTS = {{"dynamics": lambda scale: forms}}
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -443,7 +443,7 @@ if __name__ == "__main__":
         print("pid", child, flush=True)
         print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-RUNS = 80
+RUNS = 48
 
 
 class Sweep:
@@ -506,7 +506,7 @@ def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp
     few_images(monkeypatch)
     with Sweep(tmp_path) as sweep:
         moments = random.Random(0)
-        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 5
+        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 3
         before, ends, resumed = {}, Counter(), 0
         for stop in stops:
             end, lines = sweep.run(stop, after=moments.randrange(stop is not signal.SIGKILL, 4))
