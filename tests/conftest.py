@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 #: Seconds after which a test gives up waiting, however busy the machine is.
 LIMIT = 600
 
-#: Modules that train, build pages, or start other programs, the longest first.
+#: Modules that train, build pages, or start other programs, the longest first; tests elsewhere that do say so.
 SLOW = (
     "test_regression",
     "test_robustness",

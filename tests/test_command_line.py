@@ -310,6 +310,7 @@ def lib(*arguments):
     return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=LIMIT)
 
 
+@pytest.mark.slow
 def test_a_real_training_from_the_shell(tmp_path):
     result = lib("train", *TINY, "--lr", "0.2", "--out", str(tmp_path / "run.parquet"))
     assert (result.returncode, result.stderr) == (0, "")
@@ -320,6 +321,7 @@ def test_a_real_training_from_the_shell(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_real_error_from_the_shell(tmp_path):
     result = lib("train", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run.parquet"))
     assert result.returncode == 1 and result.stdout == "" and not list(tmp_path.iterdir())
@@ -347,6 +349,7 @@ def is_there(group: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process(records_in):
     command = [sys.executable, "-c", MANY_RUNS, "run", "dynamics", "--scale", "demo", "--jobs", "2"]
     environment = os.environ | {"RECORDS_ROOT": str(records_in)}

@@ -320,6 +320,7 @@ def loading(official, root) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment | {"no_proxy": "127.0.0.1"}, **pipes)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
     official, asked, answer = server
     with loading(official, tmp_path) as first, loading(official, tmp_path) as second:
@@ -341,6 +342,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"cifar-10-batches-py", "cifar-10-python.tar.gz"}
 
 
+@pytest.mark.slow
 def test_what_a_killed_download_left_is_taken_over(server, tmp_path):
     official, _, answer = server
     answer.set()

@@ -24,7 +24,7 @@ CHAPTERS = book.notebooks(paths.ROOT)
 #: run by nbval, in the checkout.
 RUN_HERE = ("momentum", "live", "own-network", "cost", "status")
 #: Shorter trainings for the chapters that train; what a reader runs is the same code.
-SHORT = {"live": {"epochs": 4}, "own-network": {"resnet_steps": 20, "gpt_steps": 20, "tuning_steps": 4}}
+SHORT = {"live": {"epochs": 4}, "own-network": {"resnet_steps": 2, "gpt_steps": 20, "tuning_steps": 2}}
 #: Runs the cells of notebooks, in their order, in one process: torch is imported once.
 RUN = """
 import sys, warnings
@@ -136,6 +136,7 @@ def fresh(tmp_path) -> tuple[dict[str, str], Path]:
     return kept | offline | {"HOME": str(tmp_path)}, python
 
 
+@pytest.mark.slow
 def test_copies_run_from_top_to_bottom_where_nothing_is_installed(fresh, tmp_path):
     environment, python = fresh
     # the repository as it would be published

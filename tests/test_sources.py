@@ -79,6 +79,7 @@ def test_every_training_module_counts_but_not_what_it_says_of_itself(package, mo
     assert sources.digest() != before
 
 
+@pytest.mark.slow
 def test_every_module_that_a_training_runs_through_is_hashed(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a GPU needs none of the modules for a processor

@@ -143,6 +143,7 @@ def test_a_run_that_is_not_recorded_is_said_to_be_so(trained):
     assert "there is no such record" in str(call("reproduce", "one/sgd-seed1").exception)
 
 
+@pytest.mark.slow
 def test_a_committed_record_is_reproduced(monkeypatch):
     """Five epochs of the demo. On the machine of the record, `reproduce` says bit for bit."""
     monkeypatch.undo()
