@@ -165,10 +165,10 @@ def _lag(scale: str, form: str) -> Drawn:
     return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
 
 
-def _rotation(scale: str, *names: str, without: tuple[str, ...] = ()) -> Drawn:
-    """Of LARS without the classifier, which it does not train."""
+def _rotation(scale: str, *names: str) -> Drawn:
+    """Of the convolutions: the classifier, far off, would leave no room to tell them apart."""
     forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
-    tables = {form: analysis.rotations(runs).drop(index=list(without)) for form, runs in forms.items()}
+    tables = {f: analysis.rotations(runs).drop(index=analysis.CLASSIFIER) for f, runs in forms.items()}
     figure = comparisons.equilibrium(tables, 0.05, "rotation")
     numbers = pd.concat(_named(tables), names=["form"]).rename(columns={"R": "rotation"})
     return figure, numbers, _all(forms)
@@ -317,7 +317,7 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, corrected=True),
     "momentum-lag": lambda scale: _lag(scale, "heavy-ball"),
     "rotation": lambda scale: _rotation(scale, "dynamics/heavy-ball", "dynamics/nesterov"),
-    "lars-rotation": lambda scale: _rotation(scale, "lars/lars", without=(analysis.CLASSIFIER,)),
+    "lars-rotation": lambda scale: _rotation(scale, "lars/lars"),
     "lars-norms": lambda scale: _side_by_side(
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),
