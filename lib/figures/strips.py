@@ -38,9 +38,7 @@ def strips(judged: Judged) -> Figure:
     """
     headings = [_heading(claim, found) for claim, found in judged]
     rows = [max(len(found.layers) if found else 1, 2) for _, found in judged]
-    heights = [
-        LINE * (1 + text.count("\n")) + ROW * n + AXIS for text, n in zip(headings, rows, strict=True)
-    ]
+    heights = [LINE * (1 + text.count("\n")) + ROW * n + AXIS for text, n in zip(headings, rows, strict=True)]
     figure = plt.figure(figsize=(width(), sum(heights) + 0.4), layout="constrained")
     places = figure.subfigures(len(judged), 1, height_ratios=heights, squeeze=False)[:, 0]
     for place, heading, (_, found), (claim, _) in zip(places, headings, judged, judged, strict=True):
