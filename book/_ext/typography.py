@@ -6,8 +6,8 @@ And of what is pasted from the records, only numbers are bold: whole sentences w
 import re
 
 FORMULA = re.compile(r'(<span class="math notranslate nohighlight"[^>]*>[^<]*</span>)((?:[.,;:?!)]|’s)+)')
-#: A number, which may be set off by a tag, and what belongs to it.
-NUMBER = re.compile(r"(?<=[\d>]) (?=(?:%|×\s?10)(?![\w=]))")
+#: A number, which may be set off by a tag, and its percent sign; and one with a power of ten.
+PERCENT, POWER = re.compile(r"(?<=[\d>]) (?=%(?!\w))"), re.compile(r"(?<=\d) × (?=10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹])")
 #: What is pasted and longer than a number with its range.
 SENTENCE = re.compile(r'<span class="pasted-text">(?=[^<]{18,}<)')
 
@@ -29,5 +29,5 @@ def join(app, pagename, templatename, context, doctree):
 def joined(text):
     """A stretch of HTML with the signs that no line may end before."""
     text = FORMULA.sub(r'<span class="one-line">\1\2</span>', text)
-    text = NUMBER.sub("&#160;", text)
+    text = POWER.sub("&#160;×&#160;", PERCENT.sub("&#160;", text))
     return SENTENCE.sub('<span class="pasted-text sentence">', text)
