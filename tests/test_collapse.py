@@ -42,6 +42,9 @@ def test_every_layer_has_a_line_in_each_panel_and_a_name_that_lies_on_no_other(t
         # without the lines that lead to them
         boxes = sorted(map(Text.get_window_extent, axes.texts), key=lambda box: box.y0)
         assert all(low.y1 <= high.y0 for low, high in pairwise(boxes))
+        # which end before the names, and so cross none
+        ends = [text.arrow_patch.get_path().vertices[:, 0].max() for text in axes.texts]
+        assert max(ends) <= min(box.x0 for box in boxes)
 
 
 def test_a_line_is_that_of_its_layer(table):

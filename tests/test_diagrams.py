@@ -4,7 +4,7 @@ import pytest
 
 from lib import models, theory
 from lib.config import Config
-from lib.figures import diagrams
+from lib.figures import diagrams, layout
 
 
 @pytest.mark.mpl_image_compare(baseline_dir="baseline_images", savefig_kwargs={"dpi": 45})
@@ -25,6 +25,9 @@ def test_the_diagram_has_the_sizes_of_the_posts_network():
     figure = diagrams.network(Config(architecture="Residual:L1+L3"), 32)
     text = " ".join(t.get_text() for t in figure.axes[0].texts)
     assert "64 × 32²" in text and "512 × 4²" in text and "max 4×4" in text
+    with layout.narrow():
+        on_a_phone = diagrams.network(Config(architecture="Residual:L1+L3"), 32)
+    assert "3×3 conv, BN+ReLU, 64 × 32²" in [t.get_text() for t in on_a_phone.axes[0].texts]
 
 
 @pytest.mark.parametrize("length", [0.5, 1.0, 3.0])

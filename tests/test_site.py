@@ -28,7 +28,7 @@ SITE = (
 MEGABYTE = 1_000_000
 #: What a template or a missing number leaves behind, in the text of a page.
 BROKEN = re.compile(
-    r"\{(glue|numref|ref|cite|eq|doc)[:}]|\?\?|Unknown (directive|role|interpreted)|\d\.\d{7,}"
+    r"\{(glue|numref|ref|cite|eq|doc)[:}]|\?\?|\$|Alias for field|Unknown (directive|role|interpreted)|\d\.\d{7,}"
 )
 #: What is no number, where a number is glued or stands in a table.
 NO_NUMBER = re.compile(r"^\W*(nan|inf|none|null|undefined)\W*$", re.IGNORECASE)
@@ -105,7 +105,8 @@ def test_every_picture_is_told_in_words(path):
     untold = [
         i["src"] for i in images if not re.search(r"\w+ \w+", i.get("alt", "")) or re.search("[/{]", i["alt"])
     ]
-    assert not untold
+    # what is black by day is white by night
+    assert not untold and not [i["alt"] for i in images if re.search("black|white", i["alt"])]
 
 
 @pages

@@ -142,7 +142,7 @@ def test_names_at_the_ends_of_lines_can_be_read_as_text():
     tables = {form: [pd.DataFrame({"epoch": [1, 2], "test_accuracy": [0.1, 0.2]})] for form in FORMS}
     figure = comparisons.learning_curves(tables)
     texts = figure.axes[0].texts
-    assert [text.get_text() for text in texts] == ["no momentum", *FORMS[1:]]
+    assert [text.get_text() for text in texts] == [style.form_name(form) for form in FORMS]
     for text in texts:
         assert vector.contrast(text.get_color(), vector.PAPER) >= 4.5
         assert vector.contrast(vector.at_night(text.get_color()), vector.NIGHT) >= 4.5
@@ -159,6 +159,15 @@ def test_the_page_has_every_colour_of_the_night_and_text_as_text():
     assert "prefers-color-scheme:dark" in dark and "#7f1d4e" in light
     for what, colour in set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})", light)):
         assert f'[style*="{what}: {colour}"]{{{what}:{vector.at_night(colour)}!important}}' in dark
+
+
+def test_what_is_black_by_day_is_white_by_night():
+    figure, axes = layout.new_axes()
+    axes.axhspan(0, 1, color="black", alpha=0.08, linewidth=0)
+    svg = style.shown(figure).data
+    plt.close(figure)
+    # matplotlib gives what is black no colour: it is that of the whole drawing
+    assert 'style="opacity: 0.08' in svg and f"svg,text{{fill:{vector.at_night('black')}}}" in svg
 
 
 def test_a_smaller_drawing_has_the_same_marks():

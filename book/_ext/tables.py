@@ -78,6 +78,7 @@ def complete(app, pagename, templatename, context, doctree):
             table = re.sub(
                 r"<table\b[^>]*>", rf"\g<0><caption class='unseen'>{section}</caption>", table, count=1
             )
+        table = re.sub(r"<(th|td)>(?=[^<]{25,}<)", r'<\1 class="long">', table)
         head, end, body = table.partition("</thead>")
         return scoped(head, "col") + end + scoped(body, "row")
 

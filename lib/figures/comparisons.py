@@ -59,6 +59,12 @@ def _beside(tables: dict[str, pd.DataFrame]):
         yield np.arange(len(table)) + offset, form_name(form), table, form_style(form)
 
 
+def noise_norms(noise: pd.DataFrame) -> pd.DataFrame:
+    """rms |g| of `analysis.noise`: ``epoch``, ``layer``, ``batch_size`` and ``grad_norm``."""
+    squares = noise.groupby(["epoch", "layer", "batch_size"], observed=True)["grad_norm_sq"].mean()
+    return np.sqrt(squares).rename("grad_norm").reset_index()
+
+
 @styled
 def gradient_noise(table: pd.DataFrame) -> Figure:
     """rms |g| against the batch size with the weights held still, a panel for each epoch.
@@ -67,19 +73,19 @@ def gradient_noise(table: pd.DataFrame) -> Figure:
     |g|² over batches. Dashed: the slope −1/2 of gradients that are all noise.
     """
     sizes = np.unique(table["batch_size"])
-    epochs = list(table.groupby("epoch"))
+    norms = noise_norms(table)
+    epochs = list(norms.groupby("epoch"))
     figure, panels = grid(len(epochs), 2.5, columns=2)
     colours = layer_colours(table["layer"].cat.categories)
     for axes, (epoch, rows) in zip(panels, epochs, strict=True):
         ends = {}
         for layer, of_layer in rows.groupby("layer", observed=True):
-            rms = np.sqrt(of_layer.groupby("batch_size")["grad_norm_sq"].mean())
-            axes.plot(rms.index, rms, "o-", markersize=3, color=colours[layer])
-            ends[layer] = rms.iloc[-1]
-        start = 1.5 * np.sqrt(rows["grad_norm_sq"].max())
+            axes.plot(of_layer["batch_size"], of_layer["grad_norm"], "o-", markersize=3, color=colours[layer])
+            ends[layer] = of_layer["grad_norm"].iloc[-1]
+        start = 1.5 * rows["grad_norm"].max()
         axes.plot(sizes, start * np.sqrt(sizes[0] / sizes), label="slope −1/2", linestyle="--", **THEORY)
         axes.set(title=f"epoch {epoch:g}", yscale="log")
-        axes.set_ylim(shared_limits(np.sqrt(table["grad_norm_sq"])))
+        axes.set_ylim(shared_limits(norms["grad_norm"]))
         log_ticks(axes, sizes[::2])
         name_ends(axes, pd.Series(ends), colours, apart=0.095, fontsize=8)
     figure.supxlabel("batch size N", fontsize=10)
@@ -115,16 +121,29 @@ def accuracy_against_lr(
             continue
         curve = smooth[smooth["architecture"] == architecture]
         axes.plot(curve["lr"], curve["accuracy"], **style | {"marker": ""})
-        if optima is not None and optima.loc[architecture, "inside"]:
-            best = optima.loc[architecture, "lr"]
-            height = np.interp(np.log(best), np.log(curve["lr"]), curve["accuracy"])
-            axes.plot(best, height, markersize=9, **style)
+        if optima is not None:
+            of_curve = marks(curve, optima.loc[[architecture]])
+            axes.plot(of_curve["lr"], of_curve["accuracy"], markersize=9, **style)
     _crosses(axes, table[table["diverged"]], bottom)
     log_ticks(axes, np.unique(table["lr"]))
     axes.set(xlabel="learning rate λ", ylabel="test accuracy", ylim=(bottom, top))
     percent_ticks(axes)
     legend_above(figure, columns=2)
     return figure
+
+
+def marks(smooth: pd.DataFrame, optima: pd.DataFrame) -> pd.DataFrame:
+    """Where a curve of `learning_rates.smoothed` is at λ* of `tops.optima`, unless that is only a bound.
+
+    Columns: ``architecture``, ``lr`` and ``accuracy``.
+    """
+    found = optima.loc[optima["inside"], ["lr"]].reset_index()
+    curves = dict(list(smooth.groupby("architecture", observed=True)))
+    heights = [
+        np.interp(np.log(lr), np.log(curves[name]["lr"]), curves[name]["accuracy"])
+        for name, lr in zip(found["architecture"], found["lr"], strict=True)
+    ]
+    return found.assign(accuracy=heights)
 
 
 def _crosses(axes, diverged: pd.DataFrame, bottom: float) -> None:

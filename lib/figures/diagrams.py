@@ -99,7 +99,7 @@ def network(config: Config, image_size: int) -> Figure:
         axes.add_patch(
             FancyBboxPatch(corner, *size, boxstyle="round,pad=0.02", facecolor=colour, edgecolor="black")
         )
-        one_line = ", ".join(detail.replace("BN, ReLU", "BN+ReLU").split("\n"))
+        one_line = ", ".join(filter(None, detail.replace("BN, ReLU", "BN+ReLU").split("\n")))
         at, text = (place(i - 0.14, 0.5), place(i + 0.17, 0.5)) if down else ((i, 0.87), (i, 0.38))
         axes.text(*at, title, ha="center", va="center", fontsize=8, fontweight="bold")
         axes.text(*text, one_line if down else detail, ha="center", va="center", fontsize=7.5 if down else 7)

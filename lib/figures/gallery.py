@@ -111,6 +111,11 @@ def _columns(table: pd.DataFrame, *names: str) -> pd.DataFrame:
     return reduced.thinned(table)[["layer", "epoch", *names]].reset_index(drop=True)
 
 
+def _together(*tables: pd.DataFrame) -> pd.DataFrame:
+    """What is drawn at other places of an axis in rows of its own, blank where it has no number."""
+    return pd.concat(tables, ignore_index=True)
+
+
 def _named(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The tables of forms by what readers call them."""
     return {style.form_name(form): table for form, table in tables.items()}
@@ -131,7 +136,8 @@ def _norm_change(scale: str, column: str) -> Drawn:
 def _balance(scale: str) -> Drawn:
     run = library.first(scale, "dynamics/sgd")
     table = _steps(run)
-    return plots.balance(table), _columns(table, "growth", "shrinkage"), [run]
+    circles, ratios = _columns(table, "growth", "shrinkage"), plots.growth_over_shrinkage(table)
+    return plots.balance(table), _together(circles, ratios), [run]
 
 
 def _weight_norms(scale: str) -> Drawn:
@@ -149,7 +155,8 @@ def _step(scale: str, form: str, line: str) -> Drawn:
 def _correlation(scale: str) -> Drawn:
     run = library.first(scale, "dynamics/heavy-ball")
     table = _steps(run)
-    return plots.gradient_correlation(table), _columns(table, "correlation"), [run]
+    means = reduced.means(table, "correlation").rename(columns={"correlation": "mean of the epoch"})
+    return plots.gradient_correlation(table), _together(_columns(table, "correlation"), means), [run]
 
 
 def _lag(scale: str, form: str) -> Drawn:
@@ -158,27 +165,32 @@ def _lag(scale: str, form: str) -> Drawn:
     return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
 
 
-def _rotation(scale: str, *names: str, without: tuple[str, ...] = ()) -> Drawn:
-    """Of LARS without the classifier, which it does not train."""
+def _rotation(scale: str, *names: str) -> Drawn:
+    """Of the convolutions: the classifier, far off, would leave no room to tell them apart."""
     forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
-    tables = {form: analysis.rotations(runs).drop(index=list(without)) for form, runs in forms.items()}
+    tables = {f: analysis.rotations(runs).drop(index=analysis.CLASSIFIER) for f, runs in forms.items()}
     figure = comparisons.equilibrium(tables, 0.05, "rotation")
-    return figure, pd.concat(_named(tables), names=["form"]), _all(forms)
+    numbers = pd.concat(_named(tables), names=["form"]).rename(columns={"R": "rotation"})
+    return figure, numbers, _all(forms)
 
 
-def _claims(scale: str, chapter: str | None, draw=strips.strips) -> Drawn:
-    """Claims of a chapter, or all, drawn; the numbers are those of every layer."""
+def _claims(scale: str, chapter: str | None) -> Drawn:
+    """Claims of a chapter drawn, or all at a glance; the numbers are those of every layer."""
     some = claims.of_chapter(chapter)
     judged = verdicts.judged(some, verdicts.recorded(scale, some))
-    numbers = {claim.name: found.layers for claim, found in judged if found}
+    draw = strips.strips if chapter else strips.overview
+    numbers = {c.name: found.layers if chapter else strips.relative(found) for c, found in judged if found}
     table = pd.concat(numbers, names=["claim", "layer"]) if numbers else pd.DataFrame()
     return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"
 
 
-def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, draw=comparisons.equilibrium) -> Drawn:
+def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, corrected: bool = False) -> Drawn:
+    """R of some forms, with its range over seeds, or beside it what the correction makes of it."""
     forms = {name: analysis.with_steps(library.runs(scale, f"dynamics/{name}")) for name in names}
     tables = {name: analysis.equilibrium(runs) for name, runs in forms.items()}
-    return draw(tables, tolerance=tolerance), pd.concat(_named(tables), names=["form"]), _all(forms)
+    draw = comparisons.correction if corrected else comparisons.equilibrium
+    shown = ["R", "R_corrected"] if corrected else ["R", "low", "high"]
+    return draw(tables, tolerance=tolerance), pd.concat(_named(tables), names=["form"])[shown], _all(forms)
 
 
 def _accuracy(scale: str, *names: str) -> Drawn:
@@ -196,7 +208,7 @@ def _all(forms: dict[str, list[Run]]) -> list[Run]:
 def _noise(scale: str) -> Drawn:
     runs = library.runs(scale, "gradient-noise/frozen")
     table = analysis.noise(runs)
-    return comparisons.gradient_noise(table), table, runs
+    return comparisons.gradient_noise(table), comparisons.noise_norms(table), runs
 
 
 def _batch_sizes(scale: str) -> Drawn:
@@ -220,10 +232,15 @@ def _learning_rates(scale: str, smooth: bool) -> Drawn:
     runs = library.runs(scale, "sweep")
     table = learning_rates.table(runs)
     if not smooth:
-        return comparisons.accuracy_against_lr(table), table, runs
+        by = [table["architecture"], table["lr"]]
+        means = table.groupby(by, observed=True)["accuracy"].transform("mean")
+        return comparisons.accuracy_against_lr(table), table.assign(mean=means), runs
     table = learning_rates.with_enough(table)
     curves = learning_rates.smoothed(table)
-    return comparisons.accuracy_against_lr(table, curves, tops.optima(table)), curves, runs
+    optima = tops.optima(table)
+    diverged = table.loc[table["diverged"], ["architecture", "lr"]]
+    drawn = {"curve": curves, "λ*": comparisons.marks(curves, optima), "diverged": diverged}
+    return comparisons.accuracy_against_lr(table, curves, optima), _stacked(drawn, "what"), runs
 
 
 def _schedule(scale: str) -> Drawn:
@@ -251,6 +268,7 @@ def _augmentation(scale: str) -> Drawn:
 def _cost(scale: str) -> Drawn:
     measured, _ = speeds.read()
     table, base = costs.per_image(measured), scales.base("small")
+    table = table[table["variant"].isin(style.VARIANTS)].reset_index(drop=True)
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
     return comparisons.cost(table, base.width, base.batch_size), table, source
@@ -259,11 +277,8 @@ def _cost(scale: str) -> Drawn:
 def _precision(scale: str) -> Drawn:
     forms = precisions.recorded(scale)
     table = precisions.by_layer(forms)
-    return (
-        precision_figure.side_by_side(table),
-        table,
-        _all({form: _all(runs) for form, runs in forms.items()}),
-    )
+    numbers = table.assign(form=table["form"].map(style.form_name))
+    return precision_figure.side_by_side(table), numbers, _all({f: _all(runs) for f, runs in forms.items()})
 
 
 def _vectors(scale: str) -> Drawn:
@@ -299,10 +314,10 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "batch-sizes": _batch_sizes,
     "momentum-step": lambda scale: _step(scale, "heavy-ball", "√(2λα(1−ρ))"),  # 7
     "forms": lambda scale: _equilibrium(scale, FORMS, 0.15),
-    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, comparisons.correction),
+    "corrected": lambda scale: _equilibrium(scale, ("heavy-ball", "nesterov"), 0.05, corrected=True),
     "momentum-lag": lambda scale: _lag(scale, "heavy-ball"),
     "rotation": lambda scale: _rotation(scale, "dynamics/heavy-ball", "dynamics/nesterov"),
-    "lars-rotation": lambda scale: _rotation(scale, "lars/lars", without=(analysis.CLASSIFIER,)),
+    "lars-rotation": lambda scale: _rotation(scale, "lars/lars"),
     "lars-norms": lambda scale: _side_by_side(
         scale, "norm_sq_relative", "|w|², relative to the start", log=True
     ),
@@ -312,7 +327,7 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
     "cost": _cost,
     "precision": _precision,
-    "claims": lambda scale: _claims(scale, None, strips.overview),
+    "claims": lambda scale: _claims(scale, None),
     "claims-dynamics": lambda scale: _claims(scale, "dynamics"),
     "claims-equilibrium": lambda scale: _claims(scale, "equilibrium"),
     "claims-batch-size": lambda scale: _claims(scale, "batch-size"),

@@ -108,7 +108,8 @@ def name_ends(
             va="center",
             fontsize=fontsize,
             color=readable(colours[name], TEXT),
-            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.7},
+            # to the front of the name: a line to its middle would cross the names above and below
+            arrowprops={"arrowstyle": "-", "color": colours[name], "linewidth": 0.7, "relpos": (0, 0.5)},
         )
 
 

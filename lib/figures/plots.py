@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .layout import layer_panels, legend_above, name_ends, new_axes, say_cut_off
-from .reduced import averaged, root_mean_squares, thinned
+from .reduced import averaged, means, root_mean_squares, thinned
 from .style import CIRCLES, THEORY, form_name, form_style, label_styles, layer_colours, styled
 
 
@@ -127,8 +127,8 @@ def gradient_correlation(table: pd.DataFrame) -> Figure:
     for axes, (layer, rows), colour in panels:
         drawn = thinned(rows)
         axes.plot(drawn["epoch"], drawn["correlation"], color=colour, **CIRCLES)
-        means = rows["correlation"].groupby(np.floor(rows["epoch"]) + 0.5).mean()
-        axes.plot(means.index, means, **THEORY)
+        by_epoch = means(rows, "correlation")
+        axes.plot(by_epoch["epoch"], by_epoch["correlation"], **THEORY)
         axes.set(title=layer, ylim=(-1, 1))
     figure.supylabel("κ at each step (circles), mean of an epoch (line)", fontsize=10)
     return figure
@@ -167,10 +167,10 @@ def batch_sizes(tables: dict[str, pd.DataFrame]) -> Figure:
     """
     styles = label_styles(tables)
     figure, panels = layer_panels(next(iter(tables.values())))
-    means = {label: root_mean_squares(table, ["ratio", "predicted"]) for label, table in tables.items()}
+    of_epochs = {label: root_mean_squares(table, ["ratio", "predicted"]) for label, table in tables.items()}
     top = 2 * max(table["predicted"].max() for table in tables.values()) or None
     for axes, (layer, _), _ in panels:
-        of_layer = _of_layer(means, layer)
+        of_layer = _of_layer(of_epochs, layer)
         for label, rows in of_layer.items():
             axes.plot(rows["epoch"], rows["ratio"], label=label, markersize=3.5, **styles[label])
         for rows in of_layer.values():
@@ -190,11 +190,11 @@ def side_by_side(tables: dict[str, pd.DataFrame], column: str, label: str, log: 
     says what the column is.
     """
     figure, panels = layer_panels(next(iter(tables.values())))
-    means = {form: averaged(table, column) for form, table in tables.items()}
-    low, high = shared_limits(*(table[end] for table in means.values() for end in (column, "low", "high")))
+    quarters = {form: averaged(table, column) for form, table in tables.items()}
+    low, high = shared_limits(*(table[end] for table in quarters.values() for end in (column, "low", "high")))
     limits = (low, high) if log else (0, high / 1.5)  # a log axis needs more room
     for axes, (layer, _), _ in panels:
-        for form, rows in _of_layer(means, layer).items():
+        for form, rows in _of_layer(quarters, layer).items():
             colour = form_style(form)["color"]
             axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
             axes.plot(rows["epoch"], rows[column], label=form_name(form), color=colour, linewidth=1.5)

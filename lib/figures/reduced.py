@@ -30,6 +30,12 @@ def averaged(steps: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame({column: groups.mean(), "low": low, "high": high}).reset_index()
 
 
+def means(steps: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means of a column over each epoch: ``layer``, ``epoch`` (its middle), and the column."""
+    by = [steps["layer"], np.floor(steps["epoch"]) + 0.5]
+    return steps[column].groupby(by, observed=True).mean().reset_index()
+
+
 def root_mean_squares(steps: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
     """Root mean squares of columns over each epoch: ``layer``, ``epoch`` (its middle), and the columns."""
     squares = steps[list(columns)] ** 2

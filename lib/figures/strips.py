@@ -2,6 +2,7 @@
 
 from textwrap import fill
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,8 +24,10 @@ _SHADES = {HOLDS: "#117733", INSIDE: "#117733", FAILS: "#AA3377", OUTSIDE: "#AA3
 _UNRESOLVED = "0.45"
 #: In the overview no number is drawn further out than this many bounds.
 FAR = 3.0
-#: Inches of a strip: for its heading, and for each of its rows.
-HEADING, ROW = 0.75, 0.13
+#: Inches of a strip: for each line of its heading, each of its rows, and its axis.
+LINE, ROW, AXIS = 0.15, 0.16, 0.35
+#: Letters of a heading to an inch.
+LETTERS = 14.5
 
 
 @styled
@@ -33,17 +36,14 @@ def strips(judged: Judged) -> Figure:
 
     A row is a layer, or whatever the claim speaks of. A small cross is the worst single epoch of a seed.
     """
+    headings = [_heading(claim, found) for claim, found in judged]
     rows = [max(len(found.layers) if found else 1, 2) for _, found in judged]
-    heights = [(2 * HEADING if is_narrow() else HEADING) + ROW * n for n in rows]
-    figure, axes = new_axes(
-        1, len(judged), sum(heights) + 0.4, squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
-    for axis, (claim, found) in zip(axes[:, 0], judged, strict=True):
-        heading = f"{claim.origin}: {claim.sentence}"
-        letters = round(13 * width())
-        lines = (heading, f"{claim.looked_at}; bound {claim.bound_text}", brief(found))
-        text = "\n".join(fill(line, letters) for line in lines)
-        axis.set_title(text, loc="left", fontsize=8.5)
+    heights = [LINE * (1 + text.count("\n")) + ROW * n + AXIS for text, n in zip(headings, rows, strict=True)]
+    figure = plt.figure(figsize=(width(), sum(heights) + 0.4), layout="constrained")
+    places = figure.subfigures(len(judged), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for place, heading, (_, found), (claim, _) in zip(places, headings, judged, judged, strict=True):
+        place.suptitle(heading, x=0.01, ha="left", fontsize=9)
+        axis = place.subplots()
         if found is None:
             axis.set(xticks=[], yticks=[])
             axis.text(0.5, 0.5, NOT_RECORDED, ha="center", va="center", transform=axis.transAxes)
@@ -51,6 +51,15 @@ def strips(judged: Judged) -> Figure:
             _strip(axis, found, filled=claim.origin == POST)
     figure.legend(handles=_legend(), loc="outside upper center", ncols=2 if is_narrow() else 4, fontsize=8)
     return figure
+
+
+def _heading(claim: Claim, found: Verdict | None) -> str:
+    lines = (
+        f"{claim.origin}: {claim.sentence}",
+        f"{claim.looked_at}; bound {claim.bound_text}",
+        brief(found),
+    )
+    return "\n".join(fill(line, round(LETTERS * width())) for line in lines)
 
 
 def _strip(axis, found: Verdict, filled: bool) -> None:
@@ -63,9 +72,9 @@ def _strip(axis, found: Verdict, filled: bool) -> None:
         axis.plot(row.mean, y, "o", markersize=5, color=colours[name], markerfacecolor=face)
         axis.plot(row.worst, y, **WORST)
     _limits(axis, found)
-    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.tick_params(axis="x", labelsize=7)
+    axis.tick_params(axis="x", labelsize=8)
     axis.grid(axis="y", visible=False)
 
 
@@ -94,17 +103,15 @@ def _legend() -> list:
 
 @styled
 def overview(judged: Judged) -> Figure:
-    """All claims in one picture: a row for each, with a dot for each layer at its distance from the bound.
+    """All claims that are recorded: a row for each, with a dot for each layer at its distance from the bound.
 
     The distance is in units of the bound, whose end is at 1; lines lead to the far end of an interval. Numbers
     further out than `FAR` are drawn there, as triangles. `relative` has the numbers.
     """
-    figure, axis = new_axes(height=0.27 * len(judged) + 0.9)
+    shown = [(claim, found) for claim, found in judged if found]
+    figure, axis = new_axes(height=(0.4 if is_narrow() else 0.27) * len(shown) + 0.9)
     axis.axvspan(0, 1, **BAND)
-    for y, (claim, found) in enumerate(judged):
-        if found is None:
-            axis.text(0.02, y, NOT_RECORDED, va="center", fontsize=7)
-            continue
+    for y, (claim, found) in enumerate(shown):
         colour = _SHADES.get(found.verdict, _UNRESOLVED)
         face = colour if claim.origin == POST else "white"
         for row in relative(found).itertuples():
@@ -112,18 +119,19 @@ def overview(judged: Judged) -> Figure:
             axis.plot([place, min(row.far, FAR)], [y, y], color=colour, linewidth=1)
             marker = ">" if row.mean > FAR else "o"
             axis.plot(place, y, marker, markersize=5, color=colour, markerfacecolor=face, clip_on=False)
-        axis.text(
-            1.01,
-            y,
-            found.verdict,
-            va="center",
-            fontsize=8,
-            color=colour,
-            transform=axis.get_yaxis_transform(),
-        )
-    axis.set_yticks(range(len(judged)), [f"{claim.name} ({claim.origin})" for claim, _ in judged], fontsize=8)
-    axis.set(xlim=(0, FAR), ylim=(len(judged) - 0.5, -0.5))
-    axis.set_xlabel("distance from the middle of the bound, whose end is at 1")
+        beside = {"va": "center", "fontsize": 8, "transform": axis.get_yaxis_transform()}
+        axis.text(1.02, y, found.verdict, color=colour, **beside)
+        if is_narrow():  # the names would leave no room for the dots
+            axis.text(0.01, y - 0.45, f"{claim.name} ({claim.origin})", **beside)
+    names = [f"{claim.name} ({claim.origin})" for claim, _ in shown]
+    axis.set_yticks(range(len(shown)), [""] * len(shown) if is_narrow() else names, fontsize=8)
+    axis.set(xlim=(0, FAR), ylim=(len(shown) - 0.5, -0.8 if is_narrow() else -0.5))
+    missing = len(judged) - len(shown)
+    axis.set_xlabel(
+        "distance from the middle of the bound, whose end is at 1"
+        + (f"\n{missing} more claims: {NOT_RECORDED}" if missing else ""),
+        fontsize=9,
+    )
     axis.grid(axis="y", visible=False)
     return figure
 

@@ -78,7 +78,8 @@ def adaptive(svg: str) -> str:
     """matplotlib's SVG with the colours of a dark page beside its own."""
     used = sorted(set(re.findall(r"(fill|stroke): (#[0-9a-f]{6})", svg)))
     rules = [f'[style*="{what}: {colour}"]{{{what}:{at_night(colour)}!important}}' for what, colour in used]
-    dark = "".join([f"text{{fill:{at_night('black')}}}", *rules])
+    # what is black has no colour in matplotlib's file, but that of all that says nothing
+    dark = "".join([f"svg,text{{fill:{at_night('black')}}}", *rules])
     return svg.replace("</style>", f"@media (prefers-color-scheme:dark){{{dark}}}</style>", 1)
 
 

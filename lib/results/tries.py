@@ -68,7 +68,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
             "Four times the decay. A norm that is off its balance comes back in {then} steps at the peak, "
             "and no longer in {now}; growth and shrinkage meet earlier."),
         Try({"weight_decay": 0.0}, _plain_line,
-            "No decay. The line of $\\lambda|g|/|w|$ falls from {now} to {then}: "
+            "No decay. The line of λ|g|/|w| falls from {now} to {then}: "
             "norms only grow, and steps become shorter."),
     ),
     "equilibrium": (
@@ -87,7 +87,7 @@ TRIES: dict[str, tuple[Try, ...]] = {
     "momentum": (
         Try({"momentum": 0.5}, _rotation,
             "Less momentum. At the peak the rotation goes only from {now} to {then}, while the line of "
-            "$\\lambda|g|/|w|$ more than doubles."),
+            "λ|g|/|w| more than doubles."),
         Try({"momentum": 0.0}, _rotation,
             "None at all. The three forms are one run, and its rotation is {then} at the peak, where it was {now}."),
     ),

@@ -92,7 +92,7 @@ def table(judged: Iterable[tuple[Claim, Verdict | None]]) -> pd.DataFrame:
     """Claims with what was found and why, as text."""
     rows = {
         claim.sentence: {
-            "of": claim.origin,
+            "whose": claim.origin,
             "verdict": brief(found),
             "bound": claim.bound_text,
             "why": found.reason if found else "–",
@@ -112,7 +112,7 @@ def of_chapter(chapter: str, scale: str | Chosen) -> pd.DataFrame:
 def side_by_side() -> pd.DataFrame:
     """The verdict on every claim at each scale, with what was found, as text."""
     columns = {
-        "of": {claim.sentence: claim.origin for claim in CLAIMS},
+        "whose": {claim.sentence: claim.origin for claim in CLAIMS},
         "bound": {claim.sentence: claim.bound_text for claim in CLAIMS},
     }
     for name in scales.SCALES:
@@ -136,4 +136,5 @@ def brief(found: Verdict | None) -> str:
     worst = "" if np.isnan(found.worst) else f"worst epoch {found.worst_text}"
     seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
     count = found.count if len(found.layers) > 1 else ""
-    return f"{found.verdict}: " + "; ".join(filter(None, [count, found.span, worst, seeds]))
+    span = "too few to tell" if found.layers["mean"].isna().all() else found.span
+    return f"{found.verdict}: " + "; ".join(filter(None, [count, span, worst, seeds]))
