@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .. import library, scales
+from .. import experiments, library, scales
 from ..machinery import speeds
-from ..run import Run
+from ..run import DivergedError, Run
 from . import (
     analysis,
     costs,
@@ -24,7 +24,7 @@ from . import (
     summaries,
     tops,
 )
-from .numbers import Numbers
+from .numbers import NONE, Numbers
 
 
 def of_chapter(chapter: str, scale: str) -> Numbers:
@@ -38,10 +38,18 @@ def of_chapter(chapter: str, scale: str) -> Numbers:
 
 
 def glue(chapter: str, scale: str) -> None:
-    """Glues the numbers of a chapter, for its sentences to use."""
+    """Glues the numbers of a chapter, for its sentences to use; where runs diverged that they need, that there are none."""
     from myst_nb import glue
 
-    for name, value in of_chapter(chapter, scale).items():
+    try:
+        found = of_chapter(chapter, scale)
+    except (DivergedError, ValueError):
+        needed = experiments.CHAPTERS.get(chapter, ())
+        if not library.diverged(scale, needed):
+            raise
+        recorded = of_chapter(chapter, library.largest(needed))
+        found = {name: NONE if isinstance(value, str) else np.nan for name, value in recorded.items()}
+    for name, value in found.items():
         glue(name, value, display=False)
 
 
