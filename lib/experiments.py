@@ -176,8 +176,10 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
-    "conclusion": ("lars", *_ALL_CLAIMS),  # which it cannot do without
+    # begins with what it cannot do without
+    "conclusion": ("lars", *_ALL_CLAIMS),
     "status": _ALL_CLAIMS,
+    "summary": ("lars/lars", "dynamics/sgd", "dynamics/heavy-ball", "batch-size", "sweep"),
 }
 
 

@@ -63,6 +63,8 @@ class Given:
             raise ValueError(f"{self.file} holds a run of {found}, where {name} is wanted, which is {wanted}")
         if form.noise_every and not run.noise_every:
             raise ValueError(f"{self.file} has no gradients at frozen weights: noise_every=0")
+        if not form.noise_every and run.steps.empty and run.diverged_at is None:
+            raise ValueError(f"{self.file} keeps its epochs only, and no steps; `train --out` keeps them")
         return [self.run]
 
 
@@ -109,9 +111,7 @@ def forms(scale: str | Chosen, experiment: str) -> dict[str, list[Run]]:
     return {form: _whole(of_form) for form, of_form in found.items()}
 
 
-def _planned_and_recorded(
-    scale: str | Chosen, names: Iterable[str]
-) -> dict[str, list[tuple[Planned, Run]]]:
+def _planned_and_recorded(scale: str | Chosen, names: Iterable[str]) -> dict[str, list[tuple[Planned, Run]]]:
     found = {}
     for planned in experiments.planned(scale, names):
         of_form = found.setdefault(planned.form, [])

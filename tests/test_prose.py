@@ -287,7 +287,7 @@ def test_what_other_seeds_predict_is_said_only_where_there_are_others():
     found = alone | {"others_layer": "prep", "others_epoch": 4, "others_difference": 0.2149}
     said = phrases.of_others(found | {"late_others": 0.8, "end_others": 0.333})
     assert said["others_said"].endswith(
-        "within 0.21 in the worst layer and epoch after the second, prep in epoch 4."
+        "within 0.21 in the worst layer and epoch after the first twelfth, prep in epoch 4."
     )
     assert (said["late_others"], said["end_others"]) == ("0.80", "0.33")
 

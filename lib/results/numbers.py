@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .. import theory
+from ..config import Config
 from ..run import Run
 from . import analysis, rule
 
@@ -152,6 +153,11 @@ def rotation_numbers(name: str, runs: list[Run]) -> Numbers:
     turn = analysis.rotations(runs)["R"].drop(analysis.CLASSIFIER)
     found = rounded({f"{name}_turn_low": turn.min(), f"{name}_turn_high": turn.max()}, 3)
     return found | {f"{name}_turn_within": int(((turn - 1).abs() <= 0.05).sum())}
+
+
+def of_plain(config: Config) -> float:
+    """1/(1−ρ): how many times the base run's λ the run without momentum has."""
+    return round(1 / (1 - config.momentum), 4)
 
 
 def relaxation_numbers(run: Run) -> Numbers:

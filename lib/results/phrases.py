@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from ..config import Config
 from ..run import Run
 from . import analysis, numbers, rule, statistics
 from .numbers import NONE, Numbers
@@ -33,6 +34,13 @@ def difference(of_seeds: pd.Series) -> str:
     return f"{text} percentage points, {mean_of(n)}: too few for an interval"
 
 
+def network(config: Config) -> str:
+    """``Page's ResNet-9``, or what else of its family a network is."""
+    if config.architecture == Config.architecture:
+        return "Page's ResNet-9"
+    return f"{config.architecture}, of the family of Page's ResNet-9"
+
+
 def peaks(runs: list[Run]) -> str:
     """How many convolutions have their largest |w|² in epochs 1 to 10: ``2 to 6, depending on the seed,``."""
     early = sorted({int(statistics.peaks_within((1, 10), run).iloc[0]) for run in runs})
@@ -50,7 +58,7 @@ def of_others(found: Numbers) -> Numbers:
         }
     return {
         "others_said": f"From the gradients of other seeds it comes out within {found['others_difference']:.2f} in the "
-        f"worst layer and epoch after the second, {found['others_layer']} in epoch {found['others_epoch']}.",
+        f"worst layer and epoch after the first twelfth, {found['others_layer']} in epoch {found['others_epoch']}.",
         "late_others": f"{late:.2f}",
         "end_others": f"{end:.2f}",
     }

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import experiments, library, scales
+from ..config import layers_of
 from ..machinery import speeds
 from ..run import DivergedError, Run
 from . import (
@@ -83,15 +84,24 @@ def full_size(scale: str) -> str:
 
 
 def setup(scale: str) -> Numbers:
-    """What the baseline reached, and the network of the post's own size."""
-    runs = library.runs(scale, "dynamics/nesterov")
-    return {"accuracy": phrases.accuracy(runs), "full_size": full_size(scale)}
+    """The base run's network and schedule, what the baseline reached, and the network of the post's own size."""
+    runs, base = library.runs(scale, "dynamics/nesterov"), scales.base(scale)
+    peak = numbers.rounded({"peak_epoch": base.peak_epoch, "fall_epochs": base.epochs - base.peak_epoch})
+    return peak | {
+        "accuracy": phrases.accuracy(runs),
+        "full_size": full_size(scale),
+        "epochs": base.epochs,
+        "factor": numbers.of_plain(base),
+        "convolutions": len(layers_of(base.architecture)) - 1,
+        "network": phrases.network(base),
+    }
 
 
 def dynamics(scale: str) -> Numbers:
     """`norm_numbers` of the first run without momentum, and when norms of all of them peak."""
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
-    return numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
+    found = numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
+    return found | {"peak_window": analysis.window_text(runs[0].config.epochs, (1 / 24, 10 / 24))}
 
 
 def equilibrium(scale: str) -> Numbers:
@@ -157,6 +167,8 @@ def momentum(scale: str) -> Numbers:
         | phrases.of_others(found)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
+        | {"above": int((tables["heavy-ball"]["R"].drop(analysis.CLASSIFIER) > 1).sum())}
+        | {"momentum": run.config.momentum, "factor": numbers.of_plain(run.config)}
         | {"window": analysis.window_text(run.config.epochs)}
         | {f"{form}_accuracy": numbers.percent(forms[form]) for form in ("sgd", "heavy-ball")}
         | {"accuracy_difference": phrases.difference(accuracy)}
@@ -178,10 +190,11 @@ def lars(scale: str) -> Numbers:
 
 
 def sweep(scale: str) -> Numbers:
-    """Best learning rates, what it costs to choose by λ = 0.4, and how far seeds alone are apart, in %."""
+    """Best learning rates, what it costs to choose by the common λ, and how far seeds alone are apart, in %."""
     alike = library.runs(scale, "dynamics/heavy-ball")
     scatter = {"scatter": 100 * np.ptp(analysis.accuracy(alike))}
-    return _swept(library.runs(scale, "sweep")) | numbers.rounded(scatter, 2) | {"alike": len(alike)}
+    middle = {"alike": len(alike), "middle": alike[0].config.lr}
+    return _swept(library.runs(scale, "sweep")) | numbers.rounded(scatter, 2) | middle
 
 
 def live(run: Run) -> str:
@@ -240,7 +253,7 @@ def _tuned(runs: list[Run]) -> Numbers:
 
 
 def _swept(runs: list[Run]) -> Numbers:
-    """Best learning rates with their intervals, what it costs to choose by λ = 0.4, and how far runs go, in %."""
+    """Best learning rates with their intervals, what it costs to choose by the common λ, and how far runs go, in %."""
     table = learning_rates.with_enough(learning_rates.table(runs))
     optima = tops.optima(table)
     losses, rank_correlation = tops.selection(table)
@@ -267,6 +280,7 @@ def _swept(runs: list[Run]) -> Numbers:
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
         "above": int((optima["lr"] > common).sum()),
+        "common": common,
     }
 
 

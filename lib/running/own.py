@@ -97,7 +97,9 @@ class Forgiving(ast.NodeTransformer):
         )
         body = list(node.body)
         if body and isinstance(body[-1], ast.Expr):
-            body[-1] = ast.copy_location(ast.Assign([ast.Name("_shown", ast.Store())], body[-1].value), body[-1])
+            body[-1] = ast.copy_location(
+                ast.Assign([ast.Name("_shown", ast.Store())], body[-1].value), body[-1]
+            )
         shown.body[0].body += body
         return ast.fix_missing_locations(shown)
 
@@ -112,7 +114,9 @@ def not_shown(error: Exception):
 
     if isinstance(error, DivergedError):
         c = error.run.config
-        return Markdown(f"*Not shown: the run of seed {c.seed} at λ = {c.lr:g} diverged {error.run.diverged_in}.*")
+        return Markdown(
+            f"*Not shown: the run of seed {c.seed} at λ = {c.lr:g} diverged {error.run.diverged_in}.*"
+        )
     return Markdown(f"*Not shown, as too many runs diverged: {error}.*")
 
 
