@@ -1,5 +1,6 @@
 """Ends of sentences that depend on how many seeds are recorded."""
 
+import numpy as np
 import pandas as pd
 
 from ..config import Config
@@ -8,9 +9,26 @@ from . import analysis, numbers, rule, statistics
 from .numbers import NONE, Numbers
 
 
+def counted(n: int, what: str) -> str:
+    """``one epoch``, or ``5 epochs``."""
+    return f"one {what}" if n == 1 else f"{n} {what}s"
+
+
 def seeds(n: int) -> str:
     """``one seed``, or ``3 seeds``."""
-    return "one seed" if n == 1 else f"{n} seeds"
+    return counted(n, "seed")
+
+
+def chance(alike: list[Run]) -> str:
+    """How far runs are apart that differ in their seed alone."""
+    if len(alike) == 1:
+        return "With one seed recorded, that cannot be said."
+    apart = 100 * np.ptp(analysis.accuracy(alike))
+    return (
+        f"The {len(alike)} heavy-ball runs of the other chapters differ in their seed alone, and the best of them "
+        f"ends {apart:.1f} percentage points above the worst. Near the top of a curve, neighbouring learning rates "
+        "often differ by less."
+    )
 
 
 def mean_of(n: int) -> str:

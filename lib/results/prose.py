@@ -141,7 +141,7 @@ def batch_size(scale: str) -> Numbers:
         | ghosts.numbers(frozen)
         | numbers.quotient_numbers(whole, quarter)
         | {"batch": whole[0].config.batch_size, "accuracy": numbers.percent(whole)}
-        | {"quarter_accuracy": numbers.percent(quarter)}
+        | {"quarter_accuracy": numbers.percent(quarter), "mean_of": phrases.mean_of(len(whole))}
         | {"window": analysis.window_text(whole[0].config.epochs)}
     )
 
@@ -184,7 +184,8 @@ def lars(scale: str) -> Numbers:
         | numbers.rotation_numbers("lars", lars)
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
         | {"difference": phrases.difference(numbers.paired(lars, sgd))}
-        | {"window": analysis.window_text(sgd[0].config.epochs), "epochs": sgd[0].config.epochs}
+        | {"window": analysis.window_text(sgd[0].config.epochs)}
+        | {"length": phrases.counted(sgd[0].config.epochs, "epoch")}
         | _tuned(library.runs(scale, "tuning"))
     )
 
@@ -192,9 +193,8 @@ def lars(scale: str) -> Numbers:
 def sweep(scale: str) -> Numbers:
     """Best learning rates, what it costs to choose by the common λ, and how far seeds alone are apart, in %."""
     alike = library.runs(scale, "dynamics/heavy-ball")
-    scatter = {"scatter": 100 * np.ptp(analysis.accuracy(alike))}
-    middle = {"alike": len(alike), "middle": alike[0].config.lr}
-    return _swept(library.runs(scale, "sweep")) | numbers.rounded(scatter, 2) | middle
+    found = _swept(library.runs(scale, "sweep"))
+    return found | {"chance": phrases.chance(alike), "middle": alike[0].config.lr}
 
 
 def live(run: Run) -> str:
@@ -246,8 +246,8 @@ def _tuned(runs: list[Run]) -> Numbers:
     return (
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
-        | {"tuned_epochs": runs[0].config.epochs}
-        | {"tuned_seeds": most if fewest == most else f"{fewest} to {most}"}
+        | {"tuned_length": phrases.counted(runs[0].config.epochs, "epoch")}
+        | {"tuned_seeds": phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds"}
         | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
 
@@ -269,14 +269,14 @@ def _swept(runs: list[Run]) -> Numbers:
         "relaxations_low": min(distances.values()),
         "relaxations_common": distances[common],
         "relaxations_high": max(distances.values()),
-        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
-        "next_rank": 1 - 12 / (n**3 - n),
     }
     return numbers.rounded(found, 3) | {
         "networks": n,
-        "epochs": runs[0].config.epochs,
+        "length": phrases.counted(runs[0].config.epochs, "epoch"),
         "best": str(losses["best"].idxmax()),
         "rank_correlation": numbers.signed(rank_correlation),
+        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
+        "next_rank": numbers.signed(1 - 12 / (n**3 - n)),
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
         "above": int((optima["lr"] > common).sum()),
