@@ -70,7 +70,7 @@ def of_others(found: Numbers) -> Numbers:
     late, end = (found[name] for name in ("late_others", "end_others"))
     if found["others_layer"] == NONE:
         return {
-            "others_said": "With one seed recorded at this scale, there are no others to predict it from.",
+            "others_said": "With no others recorded at this scale, or without weight decay, it cannot be predicted.",
             "late_others": NONE,
             "end_others": NONE,
         }

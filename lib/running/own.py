@@ -71,7 +71,8 @@ def train(chosen: Chosen, names: Iterable[str], retrain: bool = False) -> None:
             f"{text}; {done} of {len(missing)} done, about {seconds:.0f} s to go", file=sys.stderr, flush=True
         )
 
-    print(f"to be trained first, at scale {chosen}: {len(missing)} runs", file=sys.stderr, flush=True)
+    runs = f"{len(missing)} run{'s' if len(missing) > 1 else ''}"
+    print(f"to be trained first, at scale {chosen}: {runs}", file=sys.stderr, flush=True)
     runner.run(missing, retrain=retrain, report=report)
 
 
