@@ -1,5 +1,6 @@
 """The command line: ``python -m lib``, or by the name of the installed package."""
 
+import shlex
 import signal
 import sys
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def train(out, dataset, **options):
     kept = out and not files.is_stream(out)
     what = "step" if not config.momentum else "momentum-step"
     if config.optimizer == "sgd" and not config.nesterov:
-        command = f"`{paths.COMMAND} figure {what} --run {out if kept else 'FILE'} --beside`"
+        command = f"`{paths.COMMAND} figure {what} --run {shlex.quote(out) if kept else 'FILE'} --beside`"
         click.echo(f"{command} draws {'it' if kept else 'a run that was kept with --out FILE'}")
 
 
@@ -388,16 +389,12 @@ def book(scale, changes, retrain):
     book.notebooks(paths.ROOT)  # refuses an installed package before hours of training, not after them
     chosen = which(scale, changes) if scale or changes else None
     if chosen or retrain:
+        from .running import own
+
         needed = {name: None for names in experiments.CHAPTERS.values() for name in names}
         with resumable():
-            _train(experiments.planned(chosen or scales.DEFAULT_SCALE, needed), retrain)
+            own.train(chosen or scales.chosen(scales.DEFAULT_SCALE), needed, retrain)
     click.echo(book.build(chosen))
-
-
-def _train(planned, retrain):
-    from .running import runner
-
-    runner.run(planned, retrain=retrain)
 
 
 @cli.command()

@@ -66,7 +66,7 @@ def dynamics(scale: Scale) -> list[Form]:
     at the same λ the norms would not reach equilibrium within the run.
     """
     base, seeds = scale.base, scale.seeds
-    lr = round(base.lr / (1 - base.momentum), 12)  # 4, not 4.0…01
+    lr = float(f"{base.lr / (1 - base.momentum):.12g}")  # 4, not 4.0…01
     return [
         Form("sgd", replace(base, momentum=0.0, lr=lr), seeds),
         Form("heavy-ball", base, seeds),
@@ -176,8 +176,10 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
-    "conclusion": ("lars", *_ALL_CLAIMS),  # which it cannot do without
+    # begins with what it cannot do without
+    "conclusion": ("lars", *_ALL_CLAIMS),
     "status": _ALL_CLAIMS,
+    "summary": ("lars/lars", "dynamics/sgd", "dynamics/heavy-ball", "batch-size", "sweep"),
 }
 
 
@@ -245,7 +247,7 @@ def _planned(scale: Chosen, at: Scale, experiment: str) -> list[Planned]:
     return [
         Planned(
             scale.scale, experiment, f.name, replace(f.config, seed=seed),
-            f.every if seed < FEW_SEEDS else 0, f.may_diverge or own, own,
+            f.every if seed < FEW_SEEDS else 0, f.may_diverge, own,
         )
         for seed in range(max((form.seeds for form in forms), default=0))
         for f in forms

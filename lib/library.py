@@ -1,5 +1,6 @@
 """What is recorded: the one answer to "the runs of this form at this scale"."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -53,16 +54,18 @@ class Given:
     @property
     def options(self) -> str:
         """The options by which a command chooses it."""
-        return f"--run {self.file}"
+        return f"--run {shlex.quote(str(self.file))}"
 
     def runs(self, name: str) -> list[Run]:
         """The run; raises ValueError when it is not of the form of that name."""
-        form, run = experiments.planned(self.scale, [name])[0].config, self.run.config
-        if (wanted := _kind(form)) != (found := _kind(run)):
+        form, run = experiments.planned(self.scale, [name])[0].config, self.run
+        if (wanted := _kind(form)) != (found := _kind(run.config)):
             raise ValueError(f"{self.file} holds a run of {found}, where {name} is wanted, which is {wanted}")
-        if form.noise_every and not run.noise_every:
+        if form.noise_every and not run.config.noise_every:
             raise ValueError(f"{self.file} has no gradients at frozen weights: noise_every=0")
-        return [self.run]
+        if not form.noise_every and run.steps.empty and run.diverged_at is None:
+            raise ValueError(f"{self.file} keeps its epochs only, and no steps; `train --out` keeps them")
+        return [run]
 
 
 def _kind(config: Config) -> str:
@@ -104,19 +107,31 @@ def forms(scale: str | Chosen, experiment: str) -> dict[str, list[Run]]:
         If a run diverged, of a form where that is no result.
     """
     _note(experiment)
-    return _forms(scale, experiment)
+    found = _planned_and_recorded(scale, [experiment])
+    return {form: _whole(of_form) for form, of_form in found.items()}
 
 
-def _forms(scale: str | Chosen, experiment: str) -> dict[str, list[Run]]:
+def _planned_and_recorded(scale: str | Chosen, names: Iterable[str]) -> dict[str, list[tuple[Planned, Run]]]:
     found = {}
-    for planned in experiments.planned(scale, [experiment]):
+    for planned in experiments.planned(scale, names):
         of_form = found.setdefault(planned.form, [])
         if file := recorded(planned):
-            run = read(file)
-            if run.diverged_at is not None and not planned.may_diverge:
-                raise DivergedError(run)
-            of_form.append(run)
+            of_form.append((planned, read(file)))
     return found
+
+
+def _whole(of_form: list[tuple[Planned, Run]]) -> list[Run]:
+    """The runs; raises DivergedError when one diverged where that is no result."""
+    for planned, run in of_form:
+        if run.diverged_at is not None and not planned.may_diverge:
+            raise DivergedError(run)
+    return [run for _, run in of_form]
+
+
+def diverged(scale: str | Chosen, names: Iterable[str]) -> dict[str, Run]:
+    """The runs of some names that diverged, by what they are called in messages; raises what `forms` raises."""
+    found = _planned_and_recorded(scale, names).values()
+    return {one.title: run for some in found for one, run in some if run.diverged_at is not None}
 
 
 def every_form(scale: str | Chosen, of: Iterable[str] | None = None) -> dict[str, list[Run]]:
@@ -128,40 +143,40 @@ def every_form(scale: str | Chosen, of: Iterable[str] | None = None) -> dict[str
     }
 
 
-def runs(scale: str | Chosen | Given, name: str) -> list[Run]:
+def runs(scale: str | Chosen | Given, name: str, as_far: bool = False) -> list[Run]:
     """The recorded runs of an experiment, or of one ``experiment/form``, such as ``dynamics/heavy-ball``.
 
-    Raises NotRecordedError when there is none, ValueError when the name is not known, and what
-    `forms` raises.
+    With ``as_far``, also those that diverged, as far as they went. Raises NotRecordedError when there is none,
+    ValueError when the name is not known, and what `forms` raises.
     """
     _note(name)
-    return _runs(scale, name)
+    return _runs(scale, name, as_far)
 
 
-def _runs(scale: str | Chosen | Given, name: str) -> list[Run]:
+def _runs(scale: str | Chosen | Given, name: str, as_far: bool) -> list[Run]:
     if isinstance(scale, Given):
         return scale.runs(name)
     experiment, _, form = name.partition("/")
-    found = _forms(scale, experiment)
+    found = _planned_and_recorded(scale, [experiment])
     if not found:
         raise NotRecordedError(f"{experiment} is not planned at scale {scale}, and so not recorded")
     if form and form not in found:
         known = ", ".join(f"{experiment}/{form}" for form in found)
         raise ValueError(f"form={name!r} is not known; it must be one of {known}")
-    wanted = found[form] if form else [run for of_form in found.values() for run in of_form]
+    wanted = found[form] if form else [one for of_form in found.values() for one in of_form]
     if not wanted:
         options = scales.chosen(scale).options
         raise NotRecordedError(
             f"no run of {name} is recorded at scale {scale}; "
             f"`{paths.COMMAND} run {experiment} {options}` makes them"
         )
-    return wanted
+    return [run for _, run in wanted] if as_far else _whole(wanted)
 
 
-def first(scale: str | Chosen | Given, name: str) -> Run:
-    """The first seed of a form: what a figure of single steps shows; raises what `runs` raises."""
+def first(scale: str | Chosen | Given, name: str, as_far: bool = False) -> Run:
+    """The first seed of a form: what a figure of single steps shows; ``as_far`` and what it raises are as of `runs`."""
     _note(f"{name}-seed0")
-    return _runs(scale, name)[0]
+    return _runs(scale, name, as_far)[0]
 
 
 def own(scale: str) -> dict[Path, str]:

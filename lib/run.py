@@ -84,6 +84,13 @@ class Run:
         return float(self.epochs["test_accuracy"].iloc[-1])
 
     @property
+    def diverged_in(self) -> str:
+        """Where it diverged, in words: ``at step 20, in epoch 4``; raises ValueError when it did not."""
+        if self.diverged_at is None:
+            raise ValueError(f"{self.config} did not diverge")
+        return f"at step {self.diverged_at}, in epoch {1 + self.diverged_at // self.config.steps_per_epoch}"
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in an epoch; raises ValueError when the run keeps none."""
         if self.steps.empty:

@@ -114,6 +114,14 @@ def test_settings_reach_the_site_and_leave_the_tree_alone(root):
     assert {p.name for p in paths.BUILD.glob("*/*")} == {"html", "source"}
 
 
+def test_a_page_without_these_settings_says_so(root):
+    site = book.build(scales.chosen("demo", momentum=0))  # which the toy's chapter does not declare
+    page = (site.parent / "book" / "chapter.html").read_text()
+    assert "This page does not depend on the settings above." in page and "<h1>A chapter" in page
+    site = book.build(scales.chosen("demo", lr="0.25"))
+    assert "does not depend" not in (site.parent / "book" / "chapter.html").read_text()
+
+
 def test_a_chapter_without_runs_says_why(root):
     write_chapter(root / "book" / "lars.ipynb", "raise ValueError")
     (root / "_toc.yml").write_text(TOC + "- file: book/lars\n")
@@ -161,7 +169,7 @@ def test_pages_are_in_four_groups_and_the_status_is_executed_last():
 
 
 #: They show what is the same at every scale, or train on digits.
-OF_NO_SCALE = ("live", "own-network", "cost", "width", "summary")
+OF_NO_SCALE = ("live", "own-network", "cost", "width")
 
 
 def test_committed_chapters_are_as_papermill_found_them():

@@ -517,7 +517,7 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
 def test_the_order_of_few_networks_is_not_resolved():
     few = {form: of for form, of in ordered(1).items() if "extra:l2" not in form}
     found = judge("order", few)
-    assert found.verdict == rule.NOT_RESOLVED and found.reason == "too few to tell"
+    assert found.verdict == rule.NOT_RESOLVED and found.reason == "not enough to tell"
 
 
 def test_the_tables_hold_every_claim_once(monkeypatch):

@@ -105,8 +105,16 @@ def test_a_run_that_diverged_is_a_result_only_where_that_was_asked(plan):
     assert library.first("demo", "one/wild").diverged_at == 20
     run = recordable_run(TINY, diverged_at=7)
     records.write(run, library.path(plan["one/sgd-seed0"]))
+    assert library.diverged("demo", ["one"]) == {
+        "one wild-seed0": library.first("demo", "one/wild"),
+        "one sgd-seed0": library.first("demo", "one/sgd", as_far=True),
+    }
+    for name in ("one/sgd", "one"):
+        assert len(library.runs("demo", name, as_far=True)) == name.count("/") + 2 * (name == "one")
+        with pytest.raises(DivergedError, match="at step 7"):
+            library.runs("demo", name)
     with pytest.raises(DivergedError, match="at step 7"):
-        library.runs("demo", "one/wild")  # of the same experiment
+        library.forms("demo", "one")
 
 
 def test_a_damaged_record_is_no_missing_one(plan):

@@ -73,6 +73,21 @@ def test_a_run_in_the_other_precision_is_one_that_is_planned(other, records_in):
     assert library.runs("demo", "two/sgd")[0].config.precision == "bf16"
 
 
+def test_runs_at_settings_of_ones_own_are_taken_over_as_well(other, monkeypatch):
+    folder, _ = other
+    chosen = scales.chosen("demo", weight_decay=0.002)
+    (planned, *_) = experiments.planned(chosen, ["one"])
+    away = folder / library.path(planned).relative_to(paths.records("demo").parent)
+    records.write(recordable_run(planned.config), away)
+    assert away.relative_to(folder).as_posix() in merge.merge(folder).new
+    assert library.first(chosen, "one/sgd").config == planned.config
+    stranger = away.parents[1] / "three" / away.name  # of no experiment
+    stranger.parent.mkdir()
+    stranger.write_bytes(away.read_bytes())
+    with pytest.raises(RuntimeError, match="three.*not the record of a run that is planned here"):
+        merge.merge(folder)
+
+
 def rename(path, name):
     path.rename(path.with_name(name))
 

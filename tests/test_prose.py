@@ -193,24 +193,7 @@ SAID = [
     ("dynamics", "It is not zero", lambda n: n["cosine_convolutions"] != "0.0 × 10⁰"),
     ("equilibrium", "Later the norms are on their way down", lambda n: n["R_last"] < 1 < n["R_first"]),
     ("equilibrium", "So the deviation is no flaw", lambda n: abs(n["end_closed"] - n["end_measured"]) < 0.1),
-    (
-        "batch-size",
-        "gradients less correlated, and the formula is closer",
-        lambda n: n["quarter_high"] < n["whole_high"],
-    ),
-    (
-        "batch-size",
-        "is correlated more",
-        lambda n: n["plain_low"] > n["kappa_low"],
-    ),  # of text: "−0.4" > "−0.1"
-    ("momentum", "The circles now sit above the line", lambda n: n["heavy-ball_low"] > 1),
     ("momentum", "With it, the\nlargest error", lambda n: n["overlap_error"] < n["plain_error"] / 4),
-    ("lars", "LARS\nturns less", lambda n: n["turn_high"] < 1),
-    (
-        "batch-size",
-        "Correlation explains a quotient",
-        lambda n: n["kappa_worst"] == "prep" and n["quotient_high_rest"] < n["quotient_high"],
-    ),
     (
         "equilibrium",
         "relaxation time later",
@@ -223,7 +206,7 @@ SAID = [
     ),
     (
         "conclusion",
-        "The angle does not",
+        "The angle knows nothing of that",
         lambda n: n["heavy-ball_turn_high"] - 1 < (n["heavy-ball_high"] - 1) / 4,
     ),
     ("summary", "They stay long, and steps become shorter", lambda n: n["R_last"] < 0.6),
@@ -287,7 +270,7 @@ def test_what_other_seeds_predict_is_said_only_where_there_are_others():
     found = alone | {"others_layer": "prep", "others_epoch": 4, "others_difference": 0.2149}
     said = phrases.of_others(found | {"late_others": 0.8, "end_others": 0.333})
     assert said["others_said"].endswith(
-        "within 0.21 in the worst layer and epoch after the second, prep in epoch 4."
+        "within 0.21 in the worst layer and epoch after the first twelfth, prep in epoch 4."
     )
     assert (said["late_others"], said["end_others"]) == ("0.80", "0.33")
 

@@ -94,6 +94,17 @@ def test_a_number_of_another_page_is_found_and_a_missing_one_is_an_error(chapter
         readers.with_numbers("{glue:text}`S`", chapter)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_dash_stands_for_what_is_no_number(chapter, value):
+    notebook = nbformat.read(chapter, 4)
+    notebook.cells[1].outputs[0].data[f"{readers.GLUED}text/plain"] = value
+    nbformat.write(notebook, chapter)
+    os.utime(chapter, ns=(1, 1))  # as it would be a while later
+    text = "R = {glue:text}`R:.2f`, by {glue:text}`who`"
+    assert readers.with_numbers(text, chapter) == "R = –, by heavy-ball"
+    assert readers.with_numbers(text, chapter, only_missing=True) == "R = –, by {glue:text}`who`"
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_no_markup_of_the_book_is_left_in_a_chapter(path):
     copy = readers.copy(path, ADDRESS)

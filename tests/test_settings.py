@@ -6,16 +6,20 @@ import sys
 import warnings
 from dataclasses import replace
 
+import myst_nb
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import recordable_run
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import Markdown
+from traitlets.config import Config
 
 from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, scales, training
 from lib.figures import gallery, origins
-from lib.results import analysis, tries
+from lib.results import analysis, prose, tries, verdicts
 from lib.running import own, verify
 
 
@@ -233,9 +237,13 @@ MANY = {
     "batch_size": 96,
 }
 AT = [
-    (chapter, NO_DECAY) for chapter in experiments.CHAPTERS if chapter not in ("lars", "conclusion")
+    (chapter, NO_DECAY)
+    for chapter in experiments.CHAPTERS
+    if chapter not in ("lars", "conclusion", "summary")
 ]  # without runs
-AT += [(chapter, MANY) for chapter in ("batch-size", "momentum", "lars", "learning-rates")]
+AT += [
+    (chapter, MANY) for chapter in ("setup", "batch-size", "momentum", "lars", "learning-rates", "summary")
+]
 
 
 @pytest.mark.parametrize("chapter, changes", AT)
@@ -257,6 +265,29 @@ def test_every_chapter_can_be_executed_at_settings_of_ones_own(trained, chapter,
 def test_a_name_that_is_no_parameter_is_refused(trained):
     with pytest.raises(ValueError, match="setting 'weightdecay' is not known"):
         execute("dynamics", weightdecay=0.002)
+
+
+def test_sentences_about_the_settings_follow_them(trained):
+    chosen = scales.chosen("demo", momentum=0.5, epochs=6, lr=0.3, architecture="backbone")
+    own.train(chosen, ["dynamics", "sweep"])
+    setup = prose.of_chapter("setup", chosen)
+    assert (setup["peak_epoch"], setup["fall_epochs"], setup["epochs"]) == (1.25, 4.75, 6)
+    assert (setup["factor"], setup["convolutions"]) == (2, 4)
+    assert setup["network"] == "backbone, of the family of Page's ResNet-9"
+    assert prose.of_chapter("dynamics", chosen)["peak_window"] == "0.25 to 2.5"
+    momentum = prose.of_chapter("momentum", chosen)
+    assert (momentum["momentum"], momentum["factor"]) == (0.5, 2)
+    swept = prose.of_chapter("learning-rates", chosen)
+    assert swept["middle"] == swept["common"] == 0.3
+
+
+def test_ones_own_verdicts_stand_beside_those_of_each_scale(trained):
+    own.train(scales.chosen("demo", lr=0.3), ["dynamics"])
+    table = verdicts.side_by_side(scales.chosen("demo", lr=0.3))
+    mine = table.columns[2]
+    assert mine.startswith("demo with lr=0.3 (width 8") and table.shape[1] == 3 + len(scales.SCALES)
+    assert table[mine].str.contains("1 seed").any()
+    assert list(verdicts.side_by_side(scales.chosen("demo"))) == list(table.drop(columns=mine))
 
 
 # figures
@@ -348,6 +379,7 @@ def test_a_run_of_ones_own_is_drawn(trained, call, tmp_path):
         (["noise", "--run", "heavy.parquet"], "heavy.parquet has no gradients at frozen weights"),
         (["forms", "--run", "heavy.parquet"], "figure forms is drawn from dynamics/sgd, dynamics/heavy-ball"),
         (["step", "--run", "broken.parquet"], "broken.parquet: damaged"),
+        (["correlation", "--run", "bare.parquet"], "bare.parquet keeps its epochs only, and no steps"),
         (
             ["lars-rotation", "--set", "weight_decay=0"],
             "lars has no run at scale demo with weight_decay=0.0: without",
@@ -360,20 +392,115 @@ def test_what_a_figure_cannot_show_is_said_before_anything_is_trained(
 ):
     record("dynamics", "gradient-noise", "lars")
     records.write(made_up(scales.base("demo")), tmp_path / "heavy.parquet")
+    records.write(made_up(scales.base("demo")), tmp_path / "bare.parquet", every=0)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     before = sorted(tmp_path.rglob("*"))
     assert message in call("figure", *arguments)
     assert not trained and sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_that_diverges_is_drawn_as_such_and_said(trained, monkeypatch):
+def diverges(monkeypatch, at, which=lambda config: True):
+    """From now on trainings diverge at that step."""
+
+    def outcome(config, **_):
+        return recordable_run(config, diverged_at=at) if which(config) else made_up(config)
+
+    monkeypatch.setattr(training, "outcome", outcome)
+
+
+def test_a_run_that_diverges_is_drawn_as_far_as_it_went(trained, monkeypatch, call):
     record("dynamics")
-    monkeypatch.setattr(training, "outcome", lambda config, **_: recordable_run(config, diverged_at=20))
+    diverges(monkeypatch, 20)
     chosen = scales.chosen("demo", lr=50)
-    own.train(chosen, ["dynamics/sgd-seed0"])
+    own.train(chosen, ["dynamics"])
     drawn = gallery.picture("step", chosen)
-    assert "diverged at step 20" in drawn.source
+    assert "seed 0 diverged at step 20, in epoch 4" in drawn.source
     assert drawn.numbers["epoch"].max() < 4  # of the epochs that it finished
+    assert gallery.picture("baseline", chosen).numbers["epoch"].max() == 3
+    assert call("figure", "sgd-equilibrium", "--set", "lr=50").startswith(
+        "error: the loss or a weight became infinite"
+    )
+    diverges(monkeypatch, 5)  # before an epoch was over
+    assert call("figure", "step", "--set", "lr=60").startswith(
+        "error: the loss or a weight became infinite or NaN at step 5"
+    )
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """What executes the cells of a notebook, without a process of its own."""
+    InteractiveShell.clear_instance()
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    yield InteractiveShell.instance(config=settings, ipython_dir=str(tmp_path))
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def glued(monkeypatch):
+    """What a chapter glues, by name."""
+    values = {}
+    monkeypatch.setattr(myst_nb, "glue", lambda name, value, display: values.update({name: value}))
+    return values
+
+
+def shown_by(shell, chapter, **parameters):
+    """What each cell of a chapter shows, by its last line."""
+    shown = {}
+    for cell in cells_of(chapter):
+        if cell["cell_type"] == "code":
+            result = shell.run_cell("".join(cell["source"]))
+            result.raise_error()
+            shown[cell["source"][-1]] = result.result
+            if "parameters" in cell["metadata"].get("tags", ()):
+                shell.user_ns |= parameters
+    return shown
+
+
+def not_shown(shown):
+    """The last lines of the cells of which it is said that they are not shown."""
+    return {
+        line for line, it in shown.items() if isinstance(it, Markdown) and it.data.startswith("*Not shown")
+    }
+
+
+def test_a_chapter_shows_what_can_be_shown_beside_a_run_that_diverged(
+    trained, monkeypatch, shell, glued, capsys
+):
+    record("dynamics")
+    diverges(monkeypatch, 20, lambda config: not config.momentum)
+    shown = shown_by(shell, "momentum", lr=5.0, epochs=6)
+    needs_it = {'gallery.show("forms", scale)', 'gallery.show("claims-momentum", scale)'}
+    assert not_shown(shown) == needs_it | {'verdicts.of_chapter("momentum", scale)'}
+    assert (
+        "the run of seed 0 at λ = 50 diverged at step 20, in epoch 4"
+        in shown['gallery.show("forms", scale)'].data
+    )
+    assert np.isnan(glued["sgd_low"]) and glued["others_said"] == "–"
+    assert glued["source-forms"].data.startswith("not drawn")
+    assert "momentum-step --scale demo --set lr=5.0" in glued["source-momentum-step"].data
+    assert "Markdown object" in capsys.readouterr().out  # the two lines of the first cell
+
+
+def test_where_too_many_runs_of_a_sweep_diverged_no_curve_is_drawn(trained, monkeypatch, shell, glued):
+    record("dynamics", "sweep")
+    diverges(monkeypatch, 5, lambda config: config.lr > 10)
+    shown = shown_by(shell, "learning-rates", lr=40.0)
+    assert 'gallery.show("learning-rates", scale)' in not_shown(shown)
+    assert shown['gallery.show("learning-rates-raw", scale)'] not in not_shown(
+        shown
+    )  # which has a cross for each
+
+
+def test_an_error_that_is_no_divergence_ends_the_chapter(trained, monkeypatch, shell, glued):
+    record("dynamics")
+    own.chapter("dynamics", {"lr": 5.0})
+    assert not shell.ast_transformers
+    assert isinstance(shell.run_cell("raise ValueError('no')").error_in_exec, ValueError)
+    diverges(monkeypatch, 20)
+    own.chapter("dynamics", {"lr": 6.0})
+    assert isinstance(shell.run_cell("1 / 0").error_in_exec, ZeroDivisionError)
+    assert shell.run_cell("x = 2\nx + 1").result == 3 and shell.run_cell("x = 3").result is None
 
 
 # try it

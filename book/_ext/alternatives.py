@@ -1,6 +1,7 @@
 """What is read instead of a picture has its numbers from where the sentences have theirs: the records.
 
-A cell may name them in the alternative text of its figure, by the same roles.
+A cell may name them in the alternative text of its figure, by the same roles. Where a sentence names what is no number,
+it gets a dash.
 """
 
 import json
@@ -16,7 +17,10 @@ def setup(app):
 
 
 def fill(app, page, source):
-    """Puts the numbers of a chapter into its alternative texts, in the source that is about to be parsed."""
+    """Puts the numbers of a chapter into its alternative texts, and dashes for those that there are not.
+
+    This is in the source that is about to be parsed.
+    """
     path = Path(app.env.doc2path(page))
     if path.suffix != ".ipynb":
         return
@@ -25,4 +29,7 @@ def fill(app, page, source):
         image = cell["metadata"].get("mystnb", {}).get("image", {})
         if "alt" in image:
             image["alt"] = readers.with_numbers(image["alt"], path)
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            cell["source"] = readers.with_numbers(text, path, only_missing=True)
     source[0] = json.dumps(notebook)

@@ -13,7 +13,7 @@ from .. import library, paths, scales
 from ..library import Given
 from ..machinery import files, speeds
 from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
-from ..run import Run
+from ..run import DivergedError, Run
 from ..scales import Chosen
 from . import collapse, comparisons, diagrams, examples, plots, reduced, strips, style
 from . import precisions as precision_figure
@@ -45,9 +45,8 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
         scale = scales.chosen(scale)
     figure, numbers, runs = FIGURES[name](scale)
     about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
-    source = (
-        f"{about}; `{paths.COMMAND} figure {name} {scale.options}`"  # code: prose makes a dash of two hyphens
-    )
+    options = f"{scale.options} --beside" if beside else scale.options
+    source = f"{about}; `{paths.COMMAND} figure {name} {options}`"  # code: prose makes a dash of two hyphens
     if beside:
         recorded, _, runs = FIGURES[name](scale.scale)
         figure = behind(figure, recorded)
@@ -62,10 +61,17 @@ def check_known(name: str) -> None:
 
 
 def show(name: str, scale: str | Chosen) -> SVG:
-    """The figure, for a chapter to show; its source is glued as ``source-<name>``, in Markdown."""
+    """The figure, for a chapter to show; its source is glued as ``source-<name>``, in Markdown.
+
+    Raises what `picture` raises; that it is not drawn is glued before.
+    """
     from myst_nb import glue
 
-    drawn = picture(name, scale)
+    try:
+        drawn = picture(name, scale)
+    except (DivergedError, ValueError):
+        glue(f"source-{name}", Markdown("not drawn, see above"), display=False)
+        raise
     glue(f"source-{name}", Markdown(drawn.source), display=False)
     return style.shown(drawn.figure)
 
@@ -102,6 +108,14 @@ def check_suffix(path: str | Path) -> str:
     return suffix
 
 
+def _first(scale: str, name: str) -> Run:
+    """The first run of a form, as far as it went; raises DivergedError when it diverged before its first epoch ended."""
+    run = library.first(scale, name, as_far=True)
+    if run.diverged_at is not None and run.epochs.empty:
+        raise DivergedError(run)
+    return run
+
+
 def _steps(run: Run) -> pd.DataFrame:
     return analysis.convolutions(analysis.dynamics(run))
 
@@ -127,33 +141,33 @@ def _stacked(tables: dict[str, pd.DataFrame], name: str) -> pd.DataFrame:
 
 
 def _norm_change(scale: str, column: str) -> Drawn:
-    run = library.first(scale, "dynamics/sgd")
+    run = _first(scale, "dynamics/sgd")
     table = _steps(run)
     limits = plots.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
     return plots.norm_change(table, column, limits), reduced.averaged(table, column), [run]
 
 
 def _balance(scale: str) -> Drawn:
-    run = library.first(scale, "dynamics/sgd")
+    run = _first(scale, "dynamics/sgd")
     table = _steps(run)
     circles, ratios = _columns(table, "growth", "shrinkage"), plots.growth_over_shrinkage(table)
     return plots.balance(table), _together(circles, ratios), [run]
 
 
 def _weight_norms(scale: str) -> Drawn:
-    run = library.first(scale, "dynamics/sgd")
+    run = _first(scale, "dynamics/sgd")
     table = _steps(run)
     return plots.weight_norms(table), reduced.averaged(table, "norm_sq_relative"), [run]
 
 
 def _step(scale: str, form: str, line: str) -> Drawn:
-    run = library.first(scale, f"dynamics/{form}")
+    run = _first(scale, f"dynamics/{form}")
     table = _steps(run)
     return plots.effective_step(table, line), _columns(table, "ratio", "predicted"), [run]
 
 
 def _correlation(scale: str) -> Drawn:
-    run = library.first(scale, "dynamics/heavy-ball")
+    run = _first(scale, "dynamics/heavy-ball")
     table = _steps(run)
     means = reduced.means(table, "correlation").rename(columns={"correlation": "mean of the epoch"})
     return plots.gradient_correlation(table), _together(_columns(table, "correlation"), means), [run]
@@ -195,7 +209,10 @@ def _equilibrium(scale: str, names: tuple[str, ...], tolerance: float, corrected
 
 def _accuracy(scale: str, *names: str) -> Drawn:
     """Learning curves of some forms, each given as ``experiment/form``."""
-    forms = {name.partition("/")[2]: library.runs(scale, name) for name in names}
+    forms = {name.partition("/")[2]: library.runs(scale, name, as_far=True) for name in names}
+    for run in _all(forms):
+        if run.epochs.empty:
+            raise DivergedError(run)
     tables = {form: [run.epochs for run in runs] for form, runs in forms.items()}
     numbers = {form: reduced.over_runs(each, "test_accuracy") for form, each in tables.items()}
     return comparisons.learning_curves(tables), _stacked(_named(numbers), "form"), _all(forms)
@@ -212,7 +229,7 @@ def _noise(scale: str) -> Drawn:
 
 
 def _batch_sizes(scale: str) -> Drawn:
-    runs = [library.first(scale, name) for name in ("dynamics/heavy-ball", "batch-size/quarter-batch")]
+    runs = [_first(scale, name) for name in ("dynamics/heavy-ball", "batch-size/quarter-batch")]
     tables = {f"N = {run.config.batch_size}": _steps(run) for run in runs}
     numbers = {batch: reduced.root_mean_squares(t, ["ratio", "predicted"]) for batch, t in tables.items()}
     return plots.batch_sizes(tables), _stacked(numbers, "batch"), runs
@@ -220,8 +237,8 @@ def _batch_sizes(scale: str) -> Drawn:
 
 def _side_by_side(scale: str, column: str, label: str, log: bool = False) -> Drawn:
     runs = {
-        "heavy-ball": library.first(scale, "dynamics/heavy-ball"),
-        "lars": library.first(scale, "lars/lars"),
+        "heavy-ball": _first(scale, "dynamics/heavy-ball"),
+        "lars": _first(scale, "lars/lars"),
     }
     tables = {form: _steps(run) for form, run in runs.items()}
     numbers = {form: reduced.averaged(t, column) for form, t in tables.items()}
@@ -288,7 +305,7 @@ def _vectors(scale: str) -> Drawn:
 
 
 def _collapse(scale: str) -> Drawn:
-    run = library.first(scale, "dynamics/sgd")
+    run = _first(scale, "dynamics/sgd")
     table = collapse.table(_steps(run))
     return collapse.layers(table, "√(2λα)"), table, [run]
 

@@ -285,7 +285,7 @@ def describe(runs: Iterable[Run], scale: object) -> str:
         f"scale {scale}: {c.dataset}, width {c.width}, {c.epochs} epochs, "
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}, "
         f"{' and '.join(precisions)}, {' and '.join(devices)}"
-        + "".join(f"; seed {run.config.seed} diverged at step {run.diverged_at}" for run in diverged)
+        + "".join(f"; seed {run.config.seed} diverged {run.diverged_in}" for run in diverged)
     )
 
 

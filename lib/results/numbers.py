@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .. import theory
+from ..config import Config
 from ..run import Run
 from . import analysis, rule
 
@@ -96,9 +97,9 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
 def clipped(table: pd.DataFrame) -> Numbers:
     """How many circles of a figure of steps lie above its axis, in % of those of the worst layer.
 
-    The axis goes to twice the highest line; see `lib.figures.plots.effective_step`.
+    The axis goes to twice the highest line, and holds all of them where there is no decay and no line; see `lib.figures.plots.effective_step`.
     """
-    above = table["ratio"] > 2 * table["predicted"].max()
+    above = table["ratio"] > (2 * table["predicted"].max() or np.inf)
     share = 100 * above.groupby(table["layer"], observed=True).mean()
     return {"clipped": round(float(share.max()), 1), "clipped_layer": str(share.idxmax())}
 
@@ -152,6 +153,11 @@ def rotation_numbers(name: str, runs: list[Run]) -> Numbers:
     turn = analysis.rotations(runs)["R"].drop(analysis.CLASSIFIER)
     found = rounded({f"{name}_turn_low": turn.min(), f"{name}_turn_high": turn.max()}, 3)
     return found | {f"{name}_turn_within": int(((turn - 1).abs() <= 0.05).sum())}
+
+
+def of_plain(config: Config) -> float:
+    """1/(1−ρ): how many times the base run's λ the run without momentum has."""
+    return round(1 / (1 - config.momentum), 4)
 
 
 def relaxation_numbers(run: Run) -> Numbers:

@@ -1,15 +1,34 @@
 """Ends of sentences that depend on how many seeds are recorded."""
 
+import numpy as np
 import pandas as pd
 
+from ..config import Config
 from ..run import Run
 from . import analysis, numbers, rule, statistics
 from .numbers import NONE, Numbers
 
 
+def counted(n: int, what: str) -> str:
+    """``one epoch``, or ``5 epochs``."""
+    return f"one {what}" if n == 1 else f"{n} {what}s"
+
+
 def seeds(n: int) -> str:
     """``one seed``, or ``3 seeds``."""
-    return "one seed" if n == 1 else f"{n} seeds"
+    return counted(n, "seed")
+
+
+def chance(alike: list[Run]) -> str:
+    """How far runs are apart that differ in their seed alone."""
+    if len(alike) == 1:
+        return "With one seed recorded, that cannot be said."
+    apart = 100 * np.ptp(analysis.accuracy(alike))
+    return (
+        f"The {len(alike)} heavy-ball runs of the other chapters differ in their seed alone, and the best of them "
+        f"ends {apart:.1f} percentage points above the worst. Near the top of a curve, neighbouring learning rates "
+        "often differ by less."
+    )
 
 
 def mean_of(n: int) -> str:
@@ -33,6 +52,13 @@ def difference(of_seeds: pd.Series) -> str:
     return f"{text} percentage points, {mean_of(n)}: too few for an interval"
 
 
+def network(config: Config) -> str:
+    """``Page's ResNet-9``, or what else of its family a network is."""
+    if config.architecture == Config.architecture:
+        return "Page's ResNet-9"
+    return f"{config.architecture}, of the family of Page's ResNet-9"
+
+
 def peaks(runs: list[Run]) -> str:
     """How many convolutions have their largest |w|² in epochs 1 to 10: ``2 to 6, depending on the seed,``."""
     early = sorted({int(statistics.peaks_within((1, 10), run).iloc[0]) for run in runs})
@@ -44,13 +70,13 @@ def of_others(found: Numbers) -> Numbers:
     late, end = (found[name] for name in ("late_others", "end_others"))
     if found["others_layer"] == NONE:
         return {
-            "others_said": "With one seed recorded at this scale, there are no others to predict it from.",
+            "others_said": "With no others recorded at this scale, or without weight decay, it cannot be predicted.",
             "late_others": NONE,
             "end_others": NONE,
         }
     return {
         "others_said": f"From the gradients of other seeds it comes out within {found['others_difference']:.2f} in the "
-        f"worst layer and epoch after the second, {found['others_layer']} in epoch {found['others_epoch']}.",
+        f"worst layer and epoch after the first twelfth, {found['others_layer']} in epoch {found['others_epoch']}.",
         "late_others": f"{late:.2f}",
         "end_others": f"{end:.2f}",
     }

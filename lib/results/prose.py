@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .. import library, scales
+from .. import experiments, library, scales
+from ..config import layers_of
 from ..machinery import speeds
-from ..run import Run
+from ..run import DivergedError, Run
 from . import (
     analysis,
     costs,
@@ -24,7 +25,7 @@ from . import (
     summaries,
     tops,
 )
-from .numbers import Numbers
+from .numbers import NONE, Numbers
 
 
 def of_chapter(chapter: str, scale: str) -> Numbers:
@@ -38,10 +39,18 @@ def of_chapter(chapter: str, scale: str) -> Numbers:
 
 
 def glue(chapter: str, scale: str) -> None:
-    """Glues the numbers of a chapter, for its sentences to use."""
+    """Glues the numbers of a chapter, for its sentences to use; where runs diverged that they need, that there are none."""
     from myst_nb import glue
 
-    for name, value in of_chapter(chapter, scale).items():
+    try:
+        found = of_chapter(chapter, scale)
+    except (DivergedError, ValueError):
+        needed = experiments.CHAPTERS.get(chapter, ())
+        if not library.diverged(scale, needed):
+            raise
+        recorded = of_chapter(chapter, library.largest(needed))
+        found = {name: NONE if isinstance(value, str) else np.nan for name, value in recorded.items()}
+    for name, value in found.items():
         glue(name, value, display=False)
 
 
@@ -75,15 +84,24 @@ def full_size(scale: str) -> str:
 
 
 def setup(scale: str) -> Numbers:
-    """What the baseline reached, and the network of the post's own size."""
-    runs = library.runs(scale, "dynamics/nesterov")
-    return {"accuracy": phrases.accuracy(runs), "full_size": full_size(scale)}
+    """The base run's network and schedule, what the baseline reached, and the network of the post's own size."""
+    runs, base = library.runs(scale, "dynamics/nesterov"), scales.base(scale)
+    peak = numbers.rounded({"peak_epoch": base.peak_epoch, "fall_epochs": base.epochs - base.peak_epoch})
+    return peak | {
+        "accuracy": phrases.accuracy(runs),
+        "full_size": full_size(scale),
+        "epochs": base.epochs,
+        "factor": numbers.of_plain(base),
+        "convolutions": len(layers_of(base.architecture)) - 1,
+        "network": phrases.network(base),
+    }
 
 
 def dynamics(scale: str) -> Numbers:
     """`norm_numbers` of the first run without momentum, and when norms of all of them peak."""
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
-    return numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
+    found = numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
+    return found | {"peak_window": analysis.window_text(runs[0].config.epochs, (1 / 24, 10 / 24))}
 
 
 def equilibrium(scale: str) -> Numbers:
@@ -123,7 +141,7 @@ def batch_size(scale: str) -> Numbers:
         | ghosts.numbers(frozen)
         | numbers.quotient_numbers(whole, quarter)
         | {"batch": whole[0].config.batch_size, "accuracy": numbers.percent(whole)}
-        | {"quarter_accuracy": numbers.percent(quarter)}
+        | {"quarter_accuracy": numbers.percent(quarter), "mean_of": phrases.mean_of(len(whole))}
         | {"window": analysis.window_text(whole[0].config.epochs)}
     )
 
@@ -149,6 +167,8 @@ def momentum(scale: str) -> Numbers:
         | phrases.of_others(found)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
+        | {"above": int((tables["heavy-ball"]["R"].drop(analysis.CLASSIFIER) > 1).sum())}
+        | {"momentum": run.config.momentum, "factor": numbers.of_plain(run.config)}
         | {"window": analysis.window_text(run.config.epochs)}
         | {f"{form}_accuracy": numbers.percent(forms[form]) for form in ("sgd", "heavy-ball")}
         | {"accuracy_difference": phrases.difference(accuracy)}
@@ -164,16 +184,17 @@ def lars(scale: str) -> Numbers:
         | numbers.rotation_numbers("lars", lars)
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
         | {"difference": phrases.difference(numbers.paired(lars, sgd))}
-        | {"window": analysis.window_text(sgd[0].config.epochs), "epochs": sgd[0].config.epochs}
+        | {"window": analysis.window_text(sgd[0].config.epochs)}
+        | {"length": phrases.counted(sgd[0].config.epochs, "epoch")}
         | _tuned(library.runs(scale, "tuning"))
     )
 
 
 def sweep(scale: str) -> Numbers:
-    """Best learning rates, what it costs to choose by λ = 0.4, and how far seeds alone are apart, in %."""
+    """Best learning rates, what it costs to choose by the common λ, and how far seeds alone are apart, in %."""
     alike = library.runs(scale, "dynamics/heavy-ball")
-    scatter = {"scatter": 100 * np.ptp(analysis.accuracy(alike))}
-    return _swept(library.runs(scale, "sweep")) | numbers.rounded(scatter, 2) | {"alike": len(alike)}
+    found = _swept(library.runs(scale, "sweep"))
+    return found | {"chance": phrases.chance(alike), "middle": alike[0].config.lr}
 
 
 def live(run: Run) -> str:
@@ -225,14 +246,14 @@ def _tuned(runs: list[Run]) -> Numbers:
     return (
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
-        | {"tuned_epochs": runs[0].config.epochs}
-        | {"tuned_seeds": most if fewest == most else f"{fewest} to {most}"}
+        | {"tuned_length": phrases.counted(runs[0].config.epochs, "epoch")}
+        | {"tuned_seeds": phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds"}
         | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
 
 
 def _swept(runs: list[Run]) -> Numbers:
-    """Best learning rates with their intervals, what it costs to choose by λ = 0.4, and how far runs go, in %."""
+    """Best learning rates with their intervals, what it costs to choose by the common λ, and how far runs go, in %."""
     table = learning_rates.with_enough(learning_rates.table(runs))
     optima = tops.optima(table)
     losses, rank_correlation = tops.selection(table)
@@ -248,17 +269,18 @@ def _swept(runs: list[Run]) -> Numbers:
         "relaxations_low": min(distances.values()),
         "relaxations_common": distances[common],
         "relaxations_high": max(distances.values()),
-        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
-        "next_rank": 1 - 12 / (n**3 - n),
     }
     return numbers.rounded(found, 3) | {
         "networks": n,
-        "epochs": runs[0].config.epochs,
+        "length": phrases.counted(runs[0].config.epochs, "epoch"),
         "best": str(losses["best"].idxmax()),
         "rank_correlation": numbers.signed(rank_correlation),
+        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
+        "next_rank": numbers.signed(1 - 12 / (n**3 - n)),
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
         "above": int((optima["lr"] > common).sum()),
+        "common": common,
     }
 
 

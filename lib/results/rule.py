@@ -112,7 +112,7 @@ class Verdict:
                 "every interval lies inside" if len(self.layers) > 1 else f"{self._interval(0)} lies inside"
             )
         if self.layers["mean"].isna().any():
-            return "too few to tell"
+            return "not enough to tell"
         wrong = self.layers["outside"] if self.verdict == FAILS else ~self.layers["inside"]
         distance = self.bound.beyond(self.layers["mean"]).where(wrong)
         worst = int(np.nanargmax(distance))
@@ -139,8 +139,10 @@ def interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def decide(table: pd.DataFrame, bound: Bound, worst: pd.Series | None = None) -> Verdict:
     """The verdict on numbers with a row for each seed and a column for each layer.
 
-    ``worst`` is, for each layer, the number furthest out of single epochs. A NaN resolves nothing.
+    ``worst`` is, for each layer, the number furthest out of single epochs. What is no number, or infinite as R without
+    weight decay, resolves nothing.
     """
+    table = table.replace([np.inf, -np.inf], np.nan)
     low, high = interval(table)
     layers = pd.DataFrame(
         {
@@ -149,7 +151,9 @@ def decide(table: pd.DataFrame, bound: Bound, worst: pd.Series | None = None) ->
             "high": high,
             "inside": ~(bound.below(low) | bound.above(high) | low.isna()),
             "outside": bound.below(high) | bound.above(low),
-            "worst": np.nan if worst is None else worst.reindex(table.columns),
+            "worst": np.nan
+            if worst is None
+            else worst.replace([np.inf, -np.inf], np.nan).reindex(table.columns),
         }
     )
     if table.isna().any(axis=None):

@@ -109,13 +109,14 @@ def of_chapter(chapter: str, scale: str | Chosen) -> pd.DataFrame:
     return table(judged(some, recorded(scale, some)))
 
 
-def side_by_side() -> pd.DataFrame:
-    """The verdict on every claim at each scale, with what was found, as text."""
+def side_by_side(chosen: Chosen | None = None) -> pd.DataFrame:
+    """The verdict on every claim at each scale, with what was found, as text; first at settings of one's own, if any."""
     columns = {
         "whose": {claim.sentence: claim.origin for claim in CLAIMS},
         "bound": {claim.sentence: claim.bound_text for claim in CLAIMS},
     }
-    for name in scales.SCALES:
+    own = [chosen] if chosen and chosen.changes else []
+    for name in (*own, *scales.SCALES):
         columns[f"{name} ({about(name)})"] = {
             claim.sentence: brief(found) for claim, found in judged(CLAIMS, recorded(name))
         }

@@ -11,7 +11,7 @@ from filelock import BaseFileLock
 from .. import library, records, training
 from ..experiments import Planned
 from ..machinery import checkpoints, files
-from ..run import DivergedError, Run
+from ..run import Run
 from . import cluster, processes
 
 #: Seconds after which it is looked again whether another process has ended a run.
@@ -135,7 +135,8 @@ class _Claims:
         if run.diverged_at is None:
             self.report(f"{title}: test accuracy {run.test_accuracy:.2%}, {seconds:.0f} s")
         else:
-            self.report(f"{title}: recorded as diverged, {DivergedError(run)}")
+            remedy = "a smaller lr, or a later peak_epoch, may help"
+            self.report(f"{title}: recorded as diverged {run.diverged_in}; {remedy}")
 
     def close(self) -> None:
         """Gives free what is not recorded."""

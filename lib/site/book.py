@@ -67,6 +67,8 @@ def build(scale: str | Chosen | None = None) -> Path:
         for chapter in notebooks(source):
             if reason := experiments.why_empty(chapter.stem, chosen):
                 empty(chapter, reason)
+            elif chosen.changes and not declared(chapter).keys() & dict(chosen.changes):
+                tell_apart(chapter)
     chapters = notebooks(source)
     # the last, on the status of the book, shows how long the others took
     for some in (chapters[:-1], chapters[-1:]):
@@ -80,6 +82,14 @@ def empty(chapter: Path, reason: str) -> None:
     notebook = nbformat.read(chapter, 4)
     notebook.cells = notebook.cells[:1]
     notebook.cells[0].source = notebook.cells[0].source.splitlines()[0] + f"\n\n{reason}."
+    nbformat.write(notebook, chapter)
+
+
+def tell_apart(chapter: Path) -> None:
+    """Says at the top of a chapter that has no such settings that they are not its own."""
+    notebook = nbformat.read(chapter, 4)
+    heading, _, text = notebook.cells[0].source.partition("\n")
+    notebook.cells[0].source = f"{heading}\n\n*This page does not depend on the settings above.*\n{text}"
     nbformat.write(notebook, chapter)
 
 

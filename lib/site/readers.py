@@ -5,6 +5,7 @@ no outputs: it computes them in seconds from the records.
 """
 
 import ast
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -16,6 +17,7 @@ from nbformat import NotebookNode, v4
 from pybtex.database import parse_file
 
 from .. import paths
+from ..results.numbers import NONE
 from . import book
 
 #: How glue marks what it stores, before the kind of the data.
@@ -94,15 +96,21 @@ def plain(text: str, chapter: Path) -> str:
     return re.sub(r"\{(py:\w+|ref|doc)\}(`[^`]+`)", r"\2", text)
 
 
-def with_numbers(text: str, chapter: Path) -> str:
-    """A text of a chapter with the values that it names by ``{glue:…}`` roles, of its own or of ``page.ipynb::``."""
+def with_numbers(text: str, chapter: Path, only_missing: bool = False) -> str:
+    """A text of a chapter with the values that it names by ``{glue:…}`` roles, of its own or of ``page.ipynb::``.
+
+    A dash stands for what is no number, as R without weight decay; with ``only_missing``, for these roles alone.
+    """
 
     def value(match: re.Match[str]) -> str:
         page, _, key = match["key"].rpartition("::")
         values = glued(chapter.with_name(page) if page else chapter)
         if key not in values:
             raise book.BookError(f"chapter {chapter.stem}: {match[0]} names a number that it does not have")
-        return format(values[key], match["format"] or "")
+        found = values[key]
+        if isinstance(found, float) and not math.isfinite(found):
+            return NONE
+        return match[0] if only_missing else format(found, match["format"] or "")
 
     return re.sub(r"\{glue:(text|md)\}`(?P<key>[^`:]+(::[^`:]+)?)(:(?P<format>[^`]+))?`", value, text)
 
@@ -117,8 +125,13 @@ def _glued(chapter: Path, written: int) -> Mapping[str, object]:
             if f"{GLUED}text/markdown" in data:
                 values[name] = data[f"{GLUED}text/markdown"]
             elif name:
-                values[name] = ast.literal_eval(data[f"{GLUED}text/plain"])
+                values[name] = _literal(data[f"{GLUED}text/plain"])
     return values
+
+
+def _literal(text: str) -> object:
+    """A value as Python writes it; infinity and what is no number are names there, and no literals."""
+    return float(text) if text in ("nan", "inf", "-inf") else ast.literal_eval(text)
 
 
 def glued(chapter: Path) -> Mapping[str, object]:
