@@ -93,27 +93,29 @@ def numbers(runs: list[Run]) -> Numbers:
 def _sentences(runs: list[Run]) -> str:
     table = slopes(analysis.convolutions(analysis.noise(runs)))
     late = table[table["epoch"] >= runs[0].config.epochs / 2].dropna()
-    mean, least = (
-        {c: signed(x, 3) for c, x in late[["slope", "ghost"]].agg(how).items()} for how in ("mean", "min")
-    )
+    steep = late[late["slope"] < -0.5]
     low, middle, high = late["variance"].quantile([0.1, 0.5, 0.9])
     return (
-        f"Groups of one size take that away. The product of the gradients of two different groups of {GROUP} images "
-        "is |ḡ|² on average, without a fit, and from it follows how long the average of any number of such groups is. "
-        f"Its slope is {mean['ghost']} in the mean of these places and {least['ghost']} at the least, where whole "
-        f"batches have {mean['slope']} and {least['slope']}. V itself, measured so, is with the largest batches "
-        f"{middle:.2f} times what it is with the smallest, in the median place; in eight of ten it is {low:.2f} to "
-        f"{high:.2f} times that. "
-        f"{_conclusion(late['slope'].mean(), late['ghost'].mean())}"
+        "Groups of one size take that away. The product of the gradients of two different groups of "
+        f"{GROUP} images is |ḡ|² on average, without a fit. From it follows how long the average of any number of "
+        f"such groups is. {_conclusion(steep)} V itself, measured so, is with the largest batches {middle:.2f} times "
+        f"what it is with the smallest, in the median of all places of that half; in eight of ten it is {low:.2f} to "
+        f"{high:.2f} times that."
     )
 
 
-def _conclusion(slope: float, ghost: float) -> str:
-    if slope >= -0.5:
-        return "In the mean no slope is left to explain."
-    if abs(ghost + 0.5) < abs(slope + 0.5) / 2:
-        return "So it is batch norm that makes the slopes steeper."
-    return "So something else than batch norm's groups makes the slopes steeper."
+def _conclusion(steep: pd.DataFrame) -> str:
+    """What groups of one size leave of the slopes below −½."""
+    if steep.empty:
+        return "But no slope is below −½, and none is left to explain."
+    whole, ghost = steep["slope"].mean(), steep["ghost"].mean()
+    compared = (
+        f"In the places where whole batches have a slope below −½, {signed(whole, 3)} in the mean, averages of groups "
+        f"have {signed(ghost, 3)}. "
+    )
+    if ghost + 0.5 > (whole + 0.5) / 2:
+        return compared + "So it is batch norm that makes the slopes steeper."
+    return compared + "So something else than batch norm's groups makes the slopes steeper."
 
 
 def batch(size: float) -> str:
