@@ -169,7 +169,7 @@ def test_pages_are_in_four_groups_and_the_status_is_executed_last():
 
 
 #: They show what is the same at every scale, or train on digits.
-OF_NO_SCALE = ("live", "own-network", "cost", "width")
+OF_NO_SCALE = ("live", "own-network", "cost", "width", "practice")
 
 
 def test_committed_chapters_are_as_papermill_found_them():

@@ -211,6 +211,8 @@ SAID = [
     ),
     ("summary", "They stay long, and steps become shorter", lambda n: n["R_last"] < 0.6),
     ("summary", "as the overlap changes too", lambda n: n["quotient_high"] > 2),
+    ("practice", "We have such runs", lambda n: n["sweep_low"] < 3),
+    ("practice", "as LARS then turns", lambda n: n["turn_high"] < 1),
     ("lars", "They fall short where", lambda n: n["growth_high"] < n["growth_expected"]),
     (
         "lars",

@@ -296,5 +296,6 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "learning-rates": sweep,
     "conclusion": summaries.conclusion,
     "summary": summaries.summary,
+    "practice": summaries.summary,
     "cost": cost,
 }

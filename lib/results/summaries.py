@@ -7,7 +7,7 @@ import numpy as np
 from .. import library, theory
 from ..config import Config
 from ..run import Run
-from . import analysis, learning_rates, numbers, phrases, rule, verdicts
+from . import analysis, learning_rates, numbers, phrases, recipes, rule, verdicts
 from .claims import CLAIMS, OURS, POST
 from .numbers import Numbers
 
@@ -23,7 +23,7 @@ COUNTED = {
 
 
 def summary(scale: str) -> Numbers:
-    """What the page of formulas says of this book's own runs, and of two recipes of others."""
+    """What the page of formulas, and that on what to do with them, say of this book's own runs and of recipes of others."""
     sgd, whole, quarter, lars = (
         library.runs(scale, name)
         for name in ("dynamics/sgd", "dynamics/heavy-ball", "batch-size", "lars/lars")
@@ -32,11 +32,6 @@ def summary(scale: str) -> Numbers:
     beside = numbers.beside_numbers(base, lars[0])
     quotient = numbers.quotient_numbers(whole, quarter)
     sweep = [learning_rates.relaxations(run.config) for run in library.runs(scale, "sweep")]
-    recipes = {
-        "imagenet": theory.relaxation_steps(lr=0.1, weight_decay=1e-4, momentum=0.9),
-        # of |w|², not of its square as with the others
-        "adamw": 2 * theory.relaxation_steps(lr=3e-4, weight_decay=0.1),
-    }
     return (
         numbers.relaxation_numbers(base)
         | numbers.rotation_numbers("heavy-ball", whole)
@@ -47,7 +42,7 @@ def summary(scale: str) -> Numbers:
         | {"verdict": rule.decide(accuracy.to_frame("difference"), rule.around(0, 0.3)).verdict}
         | settling(sgd[0])
         | numbers.rounded({"sweep_low": min(sweep)}, 2)
-        | {name: f"{float(f'{steps:.2g}'):,.0f}" for name, steps in recipes.items()}
+        | recipes.of_text()
     )
 
 
