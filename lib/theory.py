@@ -173,6 +173,17 @@ def adam_l2_norm_sq(c_sq, size, *, lr, weight_decay):
     return np.cbrt(size * c_sq * _over(lr, 2 * np.asarray(weight_decay)) ** 2)
 
 
+def adamw_ode(initial_rms, *, lr, weight_decay) -> np.ndarray:
+    """Root mean square of the entries of w at the start of each step, from AdamW's norm equation.
+
+    With r its square: dr/dt = −2λαr + λ², for gradients that are noise, solved exactly over each step, on which both
+    settings are constant. Neither gradients nor β₁ are in it. ``lr`` and ``weight_decay`` have shape ``(steps,)``, or one
+    is a number; so has the result.
+    """
+    decay = 2 * _decay(np.asarray(lr, dtype=float), weight_decay, momentum=0.0)
+    return np.sqrt(_solved(initial_rms**2, decay, np.asarray(lr, dtype=float) ** 2))
+
+
 def lion_rotation(*, lr, weight_decay, beta1, beta2):
     """Angle of a step of Lion at equilibrium, in radians: √(2λα/(1+2Σr_k)) to leading order.
 
@@ -241,13 +252,18 @@ def norm_ode(
     """
     decay = 4 * _decay(np.asarray(lr, dtype=float), weight_decay, momentum) / (1 - momentum)
     forcing = 2 * growth(c_sq, lr=np.asarray(lr), momentum=momentum) * _repeated(overlap, momentum, nesterov)
+    return np.sqrt(_solved(initial_norm_sq**2, decay, forcing))
+
+
+def _solved(start, decay, forcing):
+    """z at the start of each step, of dz/dt = −decay z + forcing, with both constant over a step."""
     decay, gain = np.broadcast_arrays(decay, forcing * exprel(-decay))
     kept = np.exp(-decay)
     z = np.empty(len(kept))
-    z[0] = initial_norm_sq**2
+    z[0] = start
     for t in range(len(z) - 1):
         z[t + 1] = kept[t] * z[t] + gain[t]
-    return np.sqrt(z)
+    return z
 
 
 def final_decay_ratio(steps_left, *, peak_lr, decay_steps, weight_decay, momentum=0.0):

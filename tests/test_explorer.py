@@ -92,6 +92,76 @@ def test_the_fixed_point_is_that_of_theory(js):
         )
 
 
+def test_the_norm_equation_takes_a_decay_that_changes(js):
+    steps = 30
+    lr, decay = np.linspace(0.1, 4, steps), np.geomspace(5e-2, 1e-6, steps)
+    curve = js(
+        """([lr, weightDecay]) => Array.from(normEquation.normCurve(
+            3, new Float64Array(lr.length).fill(2), lr, { weightDecay, momentum: 0.9 }))""",
+        [lr.tolist(), decay.tolist()],
+    )
+    expected = theory.norm_ode(3, 2, lr=lr, weight_decay=decay, momentum=0.9)
+    np.testing.assert_allclose(curve, expected, rtol=1e-9)
+
+
+def test_adamws_norm_equation_is_that_of_theory(js):
+    steps, size = 40, 72
+    lr = 1e-3 * (1 + np.sin(np.arange(steps)))
+    for decay in (0.5, np.linspace(2, 0.01, steps)):
+        curve = js(
+            "([lr, weightDecay]) => Array.from(normEquation.adamwCurve(3, 72, lr, { weightDecay }))",
+            [lr.tolist(), np.asarray(decay).tolist()],
+        )
+        expected = size * theory.adamw_ode(np.sqrt(3 / size), lr=lr, weight_decay=decay) ** 2
+        np.testing.assert_allclose(curve, expected, rtol=1e-9)
+
+
+def test_adamw_is_one_that_turns_as_much(js):
+    grid = [case | {"adamLr": lr} for case in GRID if case["lr"] < 1 for lr in (1e-4, 2e-3, 0.1)]
+    found = js(
+        "(grid) => grid.map((s) => explorer.readings({ meanCSq: 2, batchSize: 512, size: 72 }, s))", grid
+    )
+    for case, reading in zip(grid, found, strict=True):
+        at = {"lr": case["adamLr"], "weight_decay": reading["adamwDecay"]}
+        expected = [72 * theory.adamw_rms(**at) ** 2, 2 * theory.relaxation_steps(**at)]
+        np.testing.assert_allclose([reading["adamwNormSq"], reading["adamwRelaxation"]], expected, rtol=1e-9)
+        turn = theory.rotation(lr=case["lr"], **settings(case))
+        if case["lr"] * case["weightDecay"] < 1e-3 * (1 - case["momentum"]):  # to leading order
+            assert theory.adamw_rotation(**at, beta1=case["momentum"]) == pytest.approx(turn, rel=2e-3)
+
+
+def test_both_are_drawn_as_the_step_of_an_sgd_that_turns_as_much(js):
+    run = drive_of(scales.base("small"), 97) | {"every": 97, "size": 72, "batchSize": 512, "meanCSq": 2}
+    run |= {"normSq": [1.0] * 24, "cSq": [2.0] * 24, "ratio": [1.0] * 24}
+    run |= {"lr": 0.4, "weightDecay": 5e-4, "momentum": 0.9}
+    ask = """([run, changed]) => {
+        const shown = explorer.curves(run, { ...explorer.settingsOf(run), schedule: "constant", ...changed });
+        return [shown.norm, shown.ratio].map((group) => [group.adamw, group.target].map((c) => c.map(([, y]) => y)));
+    }"""
+    (norm, _), (ratio, line) = js(ask, [run, {"adamw": True}])
+    assert norm[-1] == pytest.approx(72 * 2e-3 / 2, rel=3e-3)  # α is 1, and nine relaxations are over
+    assert ratio[-1] == pytest.approx(line[-1], rel=2e-3)
+    again = js(ask, [run, {"adamw": True, "batchSize": 64}])
+    assert again[0][0] == norm and again[0][1] != norm  # of the gradients it knows nothing
+    assert [group[0] for group in js(ask, [run, {}])] == [[], []]
+
+
+@pytest.mark.parametrize("shape", ["scheduled", "constant", "flat", "cosine"])
+def test_decay_that_follows_falls_as_the_rate_does(js, shape):
+    config = scales.base("small")
+    found = js(
+        f"(run) => Array.from(normEquation.followingDecay(5e-4, run, '{shape}'))", drive_of(config, 97)
+    )
+    follows = replace(config, decay_follows_lr=True)
+    shapes = {
+        "scheduled": follows.weight_decay_schedule,
+        "constant": PiecewiseLinear((0,), (5e-4,)),
+        "flat": replace(follows, peak_epoch=2, hold_epoch=16).weight_decay_schedule,
+        "cosine": lambda epoch: 5e-4 * np.cos(np.pi * epoch / 48) ** 2,
+    }
+    np.testing.assert_allclose(found, per_step(shapes[shape], config.epochs, 97), rtol=1e-9)
+
+
 @pytest.mark.parametrize("shape", ["scheduled", "constant", "flat", "cosine"])
 def test_the_schedules_are_those_that_they_are_called(js, shape):
     config = scales.base("small")
@@ -231,7 +301,8 @@ def test_a_link_holds_the_settings_and_no_others(js):
         const fragment = explorer.fragment({ run: 1, settings });
         return [{ run: 1, settings }, explorer.stateOf(fragment, [run, run]), explorer.stateOf(fragment, [run])];
     }"""
-    for changed in ({}, {"schedule": "constant", "lr": 0.4, "startFactor": 0.25}):
+    switched = {"decayFollows": True, "adamw": True, "adamLr": 0.01}
+    for changed in ({}, {"schedule": "constant", "lr": 0.4, "startFactor": 0.25}, switched):
         state, back, without_that_run = js(there_and_back, [run, changed])
         assert back == state and without_that_run is None
     others = ["", "#what-to-try", "#run=0&schedule=stepwise&lr=4", "#run=0&schedule=constant&lr=fast"]
@@ -239,6 +310,8 @@ def test_a_link_holds_the_settings_and_no_others(js):
     beyond = "#run=0&schedule=constant&lr=1e9&weightDecay=5e-4&momentum=0.9&batchSize=500&startFactor=1"
     settings = js("(one) => explorer.stateOf(one, [{}])", beyond)["settings"]
     assert (settings["lr"], settings["batchSize"]) == (20, 512)
+    # an address from before AdamW was there
+    assert (settings["adamw"], settings["decayFollows"], settings["adamLr"]) == (False, False, 2e-3)
 
 
 # The data
@@ -425,6 +498,50 @@ def test_every_slider_moves_curves_by_keyboard_and_can_be_undone(page):
         assert slider.get_attribute("aria-valuetext") != said
         page.click("button[name=reset]")
         assert settled(page) == recorded, name
+
+
+def test_a_decay_that_follows_moves_curves_where_the_rate_falls(page):
+    page.click("button[name=reset]")
+    box = page.locator("input[name=decayFollows]")
+    for shape in ("scheduled", "flat", "cosine"):
+        page.check(f"input[value={shape}]")
+        without = drawn(page, ".equation")
+        box.press("Space")
+        assert box.is_checked() and drawn(page, ".equation") != without, shape
+        assert "decayFollows=true" in address(page)
+        box.press("Space")
+        assert not box.is_checked() and "decayFollows=false" in address(page)
+    page.check("input[value=constant]")
+    assert box.is_disabled()  # as nothing falls that it could follow
+    page.click("button[name=reset]")
+
+
+def test_adamw_is_beside_it_where_it_is_asked_for(page):
+    page.click("button[name=reset]")
+    rate, switch = page.locator("input[name=adamLr]"), page.locator("input[name=adamw]")
+    shown = page.locator(".view:not(.beside) .of-adamw")
+    assert not any(drawn(page, ".adamw")) and not rate.is_visible() and not shown.is_visible()
+    chart = page.locator("[data-interactive=explorer] svg[role=img]").first
+    assert "AdamW" not in chart.get_attribute("aria-label")
+    switch.press("Space")
+    beside = drawn(page, ".line.adamw")
+    assert len(beside) == 2 and all(beside) and shown.is_visible()
+    assert "AdamW goes to" in chart.get_attribute("aria-label")
+    said = shown.text_content()
+    rate.press("ArrowRight")
+    moved = drawn(page, ".line.adamw")
+    assert moved != beside and shown.text_content() != said
+    for name in ("lr", "weightDecay", "momentum", "startFactor"):
+        before = drawn(page, ".line.adamw")
+        page.locator(f"input[name={name}]").press("ArrowRight")
+        assert drawn(page, ".line.adamw") != before, name
+    shared, wanted = address(page), shown.text_content()
+    page.click("button[name=reset]")
+    assert not any(drawn(page, ".adamw")) and address(page) != shared
+    page.evaluate("(shared) => { location.href = shared; }", shared)
+    page.wait_for_function("() => document.querySelector('input[name=adamw]').checked")
+    assert all(drawn(page, ".line.adamw")) and shown.text_content() == wanted
+    page.click("button[name=reset]")
 
 
 def test_the_recorded_run_is_drawn_with_its_own_schedule_only(page):

@@ -310,6 +310,35 @@ def test_equilibrium_of_torchs_adamw(beta1):
     assert rms == pytest.approx(np.sqrt(norm_sq / 500), rel=0.02)
 
 
+def test_torchs_adamw_follows_its_norm_equation():
+    # λ rises and falls, from far below and from far above, through two relaxation times
+    steps, weight_decay, rng = 2000, 1.0, np.random.default_rng(7)
+    lr = 4e-4 * np.minimum(np.arange(1, steps + 1) / 400, 1.3 - np.arange(steps) / steps)
+    for start in (0.005, 0.06):
+        w = torch.full((2000,), start, requires_grad=True)
+        optimizer = torch.optim.AdamW([w], lr=1.0, betas=(0.8, 0.999), eps=1e-12, weight_decay=weight_decay)
+        measured = np.empty(steps)
+        for t in range(steps):
+            measured[t] = w.detach().square().mean().sqrt()
+            w.grad = torch.from_numpy(rng.standard_normal(2000).astype(np.float32))
+            optimizer.param_groups[0]["lr"] = lr[t]
+            optimizer.step()
+        expected = theory.adamw_ode(start, lr=lr, weight_decay=weight_decay)
+        np.testing.assert_allclose(
+            measured[50:], expected[50:], rtol=0.05
+        )  # β₁ and β₂ hold the first steps back
+
+
+def test_adamws_norm_equation_in_closed_form():
+    at = dict(lr=2e-3, weight_decay=0.5)
+    t, rest = np.arange(3000), theory.adamw_rms(**at) ** 2
+    expected = rest + (0.3**2 - rest) * np.exp(-2 * 2e-3 * 0.5 * t)
+    solved = theory.adamw_ode(0.3, lr=np.full(3000, 2e-3), weight_decay=0.5)
+    np.testing.assert_allclose(solved**2, expected, rtol=1e-10)
+    without = theory.adamw_ode(0.3, lr=np.full(50, 2e-3), weight_decay=0.0)
+    np.testing.assert_allclose(without**2, 0.3**2 + 2e-3**2 * np.arange(50), rtol=1e-12)
+
+
 def test_equilibrium_of_torchs_adam_with_decay_in_the_gradient():
     settings = dict(lr=0.01, weight_decay=0.01)
     build = lambda w: torch.optim.Adam([w], betas=(0.8, 0.999), eps=1e-12, **settings)  # noqa: E731

@@ -1,4 +1,4 @@
-/* The explorer: sliders for λ, α, ρ, N and the initial norm, and what the norm equation makes of them. */
+/* The explorer: sliders for λ, α, ρ, N and the initial norm, what the norm equation makes of them, and AdamW beside it. */
 (function () {
   "use strict";
 
@@ -33,7 +33,12 @@
       value: (k) => 2 ** (k / 4), position: (factor) => Math.round(4 * Math.log2(factor)),
       shown: (factor, run) => digits(factor * Math.sqrt(run.normSq[0])),
     },
+    adamLr: { label: "λ of AdamW", range: [-80, -20], value: preferred, position: positionOf },
   };
+  const ADAM_LR = 2e-3;
+
+  /* What is on or off. */
+  const SWITCHES = { decayFollows: "α falls with λ, after the peak", adamw: "AdamW beside it, that turns as much" };
 
   /* What a slider says at the position nearest to a value. */
   function reachable(name, value) {
@@ -44,7 +49,8 @@
   /* The settings of a recorded run, from which the sliders start. */
   function settingsOf(run) {
     const { lr, weightDecay, momentum, batchSize } = run;
-    return { schedule: "scheduled", lr, weightDecay, momentum, batchSize, startFactor: 1 };
+    const beside = { decayFollows: false, adamw: false, adamLr: ADAM_LR };
+    return { schedule: "scheduled", lr, weightDecay, momentum, batchSize, startFactor: 1, ...beside };
   }
 
   /* The settings that an experiment of the page makes of the recorded ones: what it sets, what it multiplies. */
@@ -60,57 +66,81 @@
   function stateOf(fragment, runs) {
     const given = Object.fromEntries(new URLSearchParams(fragment.slice(1)));
     if (!(given.run in runs) || !Object.hasOwn(SCHEDULES, given.schedule ?? "")) return null;
-    const settings = { schedule: given.schedule };
+    const settings = { ...settingsOf({}), schedule: given.schedule }; // in the order in which they are written
+    for (const name of Object.keys(SWITCHES)) settings[name] = given[name] === "true";
     for (const name of Object.keys(SLIDERS)) {
-      const value = reachable(name, Number(given[name]));
+      // addresses from before AdamW was there have no rate of it
+      const value = reachable(name, Number(given[name] ?? (name === "adamLr" ? ADAM_LR : NaN)));
       if (!Number.isFinite(value)) return null;
       settings[name] = value;
     }
     return { run: Number(given.run), settings };
   }
 
-  /* λ, mean c² and, where λ follows the recorded schedule, what was recorded: all that the curves need. */
+  /* λ, α and mean c² of each step, and the initial norm: all that the curves need. */
   function drive(run, settings) {
     const scheduled = settings.schedule === "scheduled";
-    const steps = run.epochs * run.stepsPerEpoch;
     const noise = run.batchSize / settings.batchSize; // E|g|² of pure noise is ∝ 1/N
     const lr = normEquation.scheduledLr(settings.lr, run, settings.schedule);
     const cSq = Float64Array.from(lr, (_, t) => noise * (scheduled ? run.cSq[Math.floor(t / run.every)] : run.meanCSq));
-    return { lr, cSq, startNormSq: settings.startFactor ** 2 * run.normSq[0] };
+    const decay = (peak) => (settings.decayFollows ? normEquation.followingDecay(peak, run, settings.schedule) : peak);
+    const weightDecay = decay(settings.weightDecay);
+    const adamw = {
+      lr: lr.map((x) => (x / settings.lr) * settings.adamLr),
+      weightDecay: decay(normEquation.adamwDecay(settings.adamLr, settings)),
+    };
+    return { lr, weightDecay, cSq, adamw, startNormSq: settings.startFactor ** 2 * run.normSq[0] };
   }
 
   /* All curves of both charts, as points [step, value]. */
   function curves(run, settings) {
     const scheduled = settings.schedule === "scheduled";
-    const { lr, cSq, startNormSq } = drive(run, settings);
-    const equation = normEquation.normCurve(startNormSq, cSq, lr, settings);
-    const simulated = normEquation.simulate(startNormSq, cSq, lr, settings);
+    const { momentum } = settings;
+    const { lr, weightDecay, cSq, adamw, startNormSq } = drive(run, settings);
+    const at = (t) => ({ momentum, weightDecay: weightDecay[t] ?? weightDecay });
+    const equation = normEquation.normCurve(startNormSq, cSq, lr, { weightDecay, momentum });
+    const simulated = normEquation.simulate(startNormSq, cSq, lr, { weightDecay, momentum });
+    const adamwNormSq = normEquation.adamwCurve(startNormSq, run.size, adamw.lr, adamw);
     const steps = run.normSq.map((_, i) => i * run.every);
     const points = (value) => steps.map((t) => [t, value(t)]);
     const middle = (i) => (i + 0.5) * run.every;
     return {
       norm: {
         recorded: scheduled ? run.normSq.map((n, i) => [steps[i], n]) : [],
-        target: points((t) => normEquation.equilibriumNormSq(cSq[t], lr[t], settings)),
+        target: points((t) => normEquation.equilibriumNormSq(cSq[t], lr[t], at(t))),
         equation: points((t) => equation[t]),
         simulated: points((t) => simulated.normSq[t]),
+        adamw: settings.adamw ? points((t) => adamwNormSq[t]) : [],
       },
       ratio: {
         recorded: scheduled ? run.ratio.map((r, i) => [middle(i), r]) : [],
-        target: points((t) => normEquation.equilibriumRatio(lr[t], settings)),
+        target: points((t) => normEquation.equilibriumRatio(lr[t], at(t))),
         equation: points((t) => (lr[t] * Math.sqrt(cSq[t])) / equation[t]),
         simulated: points((t) => lr[t] * Math.sqrt(simulated.gradNormSq[t] / simulated.normSq[t])),
+        // of the SGD that turns as much
+        adamw: settings.adamw ? points((t) => (1 - momentum) * adamw.lr[t] * Math.sqrt(run.size / adamwNormSq[t])) : [],
       },
     };
   }
 
-  /* The three numbers under the charts; λ is that of the peak where it follows a schedule. */
+  /* The numbers under the charts, those of AdamW last; λ and α are those of the peak where they follow a schedule. */
   function readings(run, settings) {
     const cSq = (run.meanCSq * run.batchSize) / settings.batchSize;
     return {
       ratio: normEquation.equilibriumRatio(settings.lr, settings),
       relaxation: normEquation.relaxationSteps(settings.lr, settings),
       normSq: normEquation.equilibriumNormSq(cSq, settings.lr, settings),
+      ...adamwReadings(run, settings),
+    };
+  }
+
+  function adamwReadings({ size }, settings) {
+    const lr = settings.adamLr;
+    const at = { weightDecay: normEquation.adamwDecay(lr, settings) };
+    return {
+      adamwDecay: at.weightDecay,
+      adamwRelaxation: normEquation.adamwRelaxation(lr, at),
+      adamwNormSq: normEquation.adamwNormSq(size, lr, at),
     };
   }
 
@@ -122,13 +152,14 @@
   /* A chart of one group of curves, and of what the equation said before the last change. `floor` is the least
   value worth a place on its axis. */
   function chart(title, group, before, run, size, floor) {
-    const drawn = ["recorded", "target", "before", "simulated", "equation"];
-    const [low, high] = extent([...group.recorded, ...group.equation, ...group.simulated, ...before]);
+    const drawn = ["recorded", "target", "before", "simulated", "adamw", "equation"];
+    const [low, high] = extent([...group.recorded, ...group.equation, ...group.simulated, ...group.adamw, ...before]);
+    const beside = group.adamw.length ? `, AdamW goes to ${digits(group.adamw.at(-1)[1])}` : "";
     const last = (name) => digits(group[name].at(-1)[1]);
     const steps = run.epochs * run.stepsPerEpoch;
     return charts.svg({
       ...size, title,
-      label: `${title} over ${steps} steps: the equation goes from ${digits(group.equation[0][1])} to ${last("equation")}, the simulation ends at ${last("simulated")}.`,
+      label: `${title} over ${steps} steps: the equation goes from ${digits(group.equation[0][1])} to ${last("equation")}, the simulation ends at ${last("simulated")}${beside}.`,
       x: { range: [0, steps], ticks: charts.stepTicks(steps, size.width), title: "step" },
       y: charts.logAxis(Math.max(low, floor), Math.max(high, 2 * floor), title),
       series: drawn.map((name) => ({
@@ -159,7 +190,7 @@
 
   const LEGEND = [
     ["target", "equilibrium"], ["equation", "norm equation"], ["simulated", "simulation"], ["recorded", "recorded run"],
-    ["before", "norm equation before the last change"],
+    ["adamw", "norm equation of AdamW"], ["before", "norm equation before the last change"],
   ];
 
   /* Charts with their legend and readings: what is shown in the figure, and beside a button of the page. */
@@ -171,18 +202,26 @@
         <span>√(2λα(1−ρ)) = <b data-reading="ratio"></b></span>
         <span>relaxation time <b data-reading="relaxation"></b></span>
         <span>|w|² in equilibrium <b data-reading="normSq"></b></span>
+      </p>
+      <p class="readings of-adamw"><span>AdamW: α = <b data-reading="adamwDecay"></b></span>
+        <span>relaxation time of |w|² <b data-reading="adamwRelaxation"></b></span>
+        <span>|w|² in equilibrium <b data-reading="adamwNormSq"></b></span>
       </p>`;
   }
 
   function markup(runs) {
     const options = runs.map((run, i) => `<option value="${i}">${charts.escape(run.name)}</option>`);
     const choices = Object.entries(SCHEDULES).map(([value, text]) => `<label><input type="radio" name="schedule" value="${value}"> ${text}</label>`);
+    const switches = Object.entries(SWITCHES).map(([name, text]) => `<label><input type="checkbox" name="${name}"> ${text}</label>`);
     return `<div class="view">${viewMarkup()}</div>
       <form class="controls">
         <fieldset><legend>Over time, λ</legend>
           ${choices.join("\n")}
         </fieldset>
         <label class="choice"><span>Recorded layer</span><select name="run">${options.join("")}</select></label>
+        <fieldset><legend>And</legend>
+          ${switches.join("\n")}
+        </fieldset>
         ${Object.keys(SLIDERS).map(sliderMarkup).join("")}
         <button type="button" name="reset">Back to the recorded settings</button>
       </form>`;
@@ -192,6 +231,10 @@
   function showSettings(form, { run, settings }, runs) {
     form.elements.run.value = run;
     form.elements.schedule.value = settings.schedule;
+    for (const name of Object.keys(SWITCHES)) form.elements[name].checked = settings[name];
+    // what is constant does not fall
+    form.elements.decayFollows.disabled = settings.schedule === "constant";
+    form.elements.adamLr.parentElement.hidden = !settings.adamw;
     for (const [name, slider] of Object.entries(SLIDERS)) {
       const input = form.elements[name];
       input.value = slider.position(settings[name]);
@@ -202,11 +245,12 @@
   }
 
   function showReadings(view, run, settings) {
-    const { ratio, relaxation, normSq } = readings(run, settings);
-    const epochs = digits(relaxation / run.stepsPerEpoch, 2);
-    const texts = { ratio: digits(ratio), relaxation: `${digits(relaxation)} steps, ${epochs} epochs`, normSq: digits(normSq) };
+    const found = readings(run, settings);
+    const time = (steps) => `${digits(steps)} steps, ${digits(steps / run.stepsPerEpoch, 2)} epochs`;
+    const texts = Object.entries(found).map(([name, x]) => [name, name.toLowerCase().endsWith("relaxation") ? time(x) : digits(x)]);
     view.querySelector(".when").textContent = settings.schedule === "constant" ? "At any time:" : "At the peak of λ:";
-    for (const [name, text] of Object.entries(texts)) {
+    view.querySelector(".of-adamw").hidden = !settings.adamw;
+    for (const [name, text] of texts) {
       view.querySelector(`[data-reading=${name}]`).textContent = text;
     }
   }
@@ -229,6 +273,7 @@
         showReadings(view, runs[state.run], state.settings);
         view.querySelector(".key:has(.recorded)").hidden = state.settings.schedule !== "scheduled";
         view.querySelector(".key:has(.before)").hidden = !before;
+        view.querySelector(".key:has(.adamw)").hidden = !state.settings.adamw;
       }
     });
     const change = (next) => {
@@ -241,8 +286,9 @@
     };
     form.addEventListener("input", ({ target }) => {
       const { name, value } = target;
+      const given = target.type === "checkbox" ? target.checked : SLIDERS[name]?.value(Number(value)) ?? value;
       if (name === "run") change(recorded(Number(value)));
-      else change({ ...state, settings: { ...state.settings, [name]: SLIDERS[name]?.value(Number(value)) ?? value } });
+      else change({ ...state, settings: { ...state.settings, [name]: given } });
       held = true;
     });
     for (const event of ["change", "pointerdown"]) form.addEventListener(event, () => (held = false));

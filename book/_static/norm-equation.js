@@ -1,10 +1,14 @@
 /* The arithmetic of the explorer: the norm equation, its fixed point, and a simulation beside it.
 
 Pure functions of numbers and arrays, the same as in lib/theory.py, against which they are tested.
-Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||w|)². Times are in steps.
+Notation: lr is λ, weightDecay α (above 0; a number, or one for each step), momentum ρ, cSq the mean of (|g||w|)². Times
+are in steps.
 */
 (function () {
   "use strict";
+
+  /* A setting at a step. */
+  const at = (setting, t) => setting[t] ?? setting;
 
   /* |w|² at the start of each step. With z = |w|⁴ and λ̃ = λ/(1−ρ): dz/dt = −4λ̃αz + 2λ̃²c², solved
   exactly over each step, on which λ and c are constant. cSq and lr have a value for each step. */
@@ -14,8 +18,20 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
     for (let t = 0; t < lr.length; t++) {
       normSq[t] = Math.sqrt(z);
       const rate = lr[t] / (1 - momentum);
-      const exponent = -4 * rate * weightDecay;
-      z = Math.exp(exponent) * z - (Math.expm1(exponent) * rate * cSq[t]) / (2 * weightDecay);
+      const exponent = -4 * rate * at(weightDecay, t);
+      z = Math.exp(exponent) * z - (Math.expm1(exponent) * rate * cSq[t]) / (2 * at(weightDecay, t));
+    }
+    return normSq;
+  }
+
+  /* The same of AdamW, if gradients are noise. With r = |w|²/size, size the number of weights: dr/dt = −2λαr + λ². */
+  function adamwCurve(startNormSq, size, lr, { weightDecay }) {
+    const normSq = new Float64Array(lr.length);
+    let r = startNormSq / size;
+    for (let t = 0; t < lr.length; t++) {
+      normSq[t] = size * r;
+      const exponent = -2 * lr[t] * at(weightDecay, t);
+      r = Math.exp(exponent) * r - (Math.expm1(exponent) * lr[t]) / (2 * at(weightDecay, t));
     }
     return normSq;
   }
@@ -36,6 +52,15 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
     return (1 - momentum) / (4 * lr * weightDecay);
   }
 
+  /* |w|² of AdamW in equilibrium: λ·size/(2α), if gradients are noise. */
+  const adamwNormSq = (size, lr, { weightDecay }) => (size * lr) / (2 * weightDecay);
+
+  /* Steps in which a deviation of AdamW's |w|² from equilibrium falls to 1/e. */
+  const adamwRelaxation = (lr, { weightDecay }) => 1 / (2 * lr * weightDecay);
+
+  /* The α with which AdamW of a peak rate, and of β₁ = ρ, turns in equilibrium as heavy-ball does: its λα is λα/(1−ρ). */
+  const adamwDecay = (adamLr, { lr, weightDecay, momentum }) => (lr * weightDecay) / (1 - momentum) / adamLr;
+
   /* λ over its peak at an epoch: as the book has it, up from 0 to the peak and down to 0 at the end; or another way. */
   const SHAPES = {
     scheduled: (epoch, { epochs, peakEpoch }) => (epoch < peakEpoch ? epoch / peakEpoch : (epochs - epoch) / (epochs - peakEpoch)),
@@ -51,6 +76,19 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
       { length: epochs * stepsPerEpoch },
       (_, t) => peakLr * SHAPES[shape]((t + 0.5) / stepsPerEpoch, run),
     );
+  }
+
+  /* When λ begins to fall, in epochs. */
+  const FALLS = {
+    scheduled: ({ peakEpoch }) => peakEpoch, constant: ({ epochs }) => epochs,
+    flat: ({ epochs }) => (2 * epochs) / 3, cosine: () => 0,
+  };
+
+  /* α for each step, where it falls in proportion to λ, at its middle. */
+  function followingDecay(weightDecay, run, shape) {
+    const { epochs, stepsPerEpoch } = run;
+    const factor = (epoch) => (epoch < FALLS[shape](run) ? 1 : SHAPES[shape](epoch, run));
+    return Float64Array.from({ length: epochs * stepsPerEpoch }, (_, t) => weightDecay * factor((t + 0.5) / stepsPerEpoch));
   }
 
   /* mulberry32: uniform numbers in [0, 1), the same in every browser. */
@@ -110,7 +148,7 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
       normSq[t] = w.reduce((sum, x) => sum + x * x, 0);
       gradNormSq[t] = drawGradient(g, w, normSq[t], cSq[t], normal);
       for (let i = 0; i < size; i++) {
-        buffer[i] = momentum * buffer[i] + g[i] + weightDecay * w[i];
+        buffer[i] = momentum * buffer[i] + g[i] + at(weightDecay, t) * w[i];
         w[i] -= lr[t] * buffer[i];
       }
     }
@@ -118,6 +156,7 @@ Notation: lr is λ, weightDecay α (above 0), momentum ρ, cSq the mean of (|g||
   }
 
   globalThis.normEquation = {
-    normCurve, equilibriumRatio, equilibriumNormSq, relaxationSteps, scheduledLr, uniforms, simulate,
+    normCurve, equilibriumRatio, equilibriumNormSq, relaxationSteps, scheduledLr, followingDecay, uniforms, simulate,
+    adamwCurve, adamwNormSq, adamwRelaxation, adamwDecay,
   };
 })();

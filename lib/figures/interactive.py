@@ -12,6 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from .. import paths, scales, theory
+from ..config import layers_of
 from ..results import analysis, learning_rates, tops
 from ..run import Run
 from . import style
@@ -50,6 +51,7 @@ def _recorded(form: str, run: Run, layer: str) -> dict[str, object]:
     names = table["layer"].cat.categories
     if layer not in names:
         raise ValueError(f"layer={layer!r} is not of the network; it must be one of {', '.join(names)}")
+    channels_in, channels_out, _ = layers_of(c.architecture, c.width)[layer]
     table = table[table["layer"] == layer].reset_index(drop=True)
     table["c_sq"] = table["grad_norm_sq"] * table["weight_norm_sq"]
     table["ratio_sq"] = table["ratio"] ** 2
@@ -59,6 +61,7 @@ def _recorded(form: str, run: Run, layer: str) -> dict[str, object]:
         "name": f"{layer}, {'no momentum' if form == 'sgd' else form}",
         **{"lr": c.lr, "weightDecay": c.weight_decay, "momentum": c.momentum, "batchSize": c.batch_size},
         **{"epochs": c.epochs, "peakEpoch": c.peak_epoch, "stepsPerEpoch": run.steps_per_epoch},
+        "size": 9 * channels_in * channels_out,  # of 3×3 convolutions
         "every": every,
         "meanCSq": float(f"{analysis.in_window(table, c.epochs)['c_sq'].mean():.4g}"),
         "normSq": _rounded(bins["weight_norm_sq"].first()),
