@@ -174,6 +174,12 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "momentum": ("dynamics",),
     "lars": ("dynamics/heavy-ball", "lars", "tuning"),
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
+    "plateau": ("plateau",),
+    "lars-parts": ("lars-parts", "dynamics/heavy-ball", "lars"),
+    "start": ("start", "dynamics/heavy-ball", "lars"),
+    "adam": ("adam", "dynamics/heavy-ball", "lars"),
+    "layers": ("layers",),
+    "decay": ("decay",),
     "explorer": ("dynamics",),
     "claims": _ALL_CLAIMS,
     # begins with what it cannot do without

@@ -193,19 +193,25 @@ def own(scale: str) -> dict[Path, str]:
 
 
 def largest(names: Iterable[str]) -> str:
-    """The largest scale at which each form of some names is recorded, with one seed at least.
+    """The largest scale at which each of some names is planned, and each form of it recorded with one seed at least.
 
     Raises NotRecordedError when there is none.
     """
     names = list(names)
     for scale in reversed(scales.SCALES):
-        planned = experiments.planned(scale, names)
-        made = {(one.experiment, one.form) for one in planned if recorded(one)}
-        if {(one.experiment, one.form) for one in planned} == made != set():
+        planned = [experiments.planned(scale, [name]) for name in names]
+        if all(planned) and _has_each_form([one for some in planned for one in some]):
             return scale
     raise NotRecordedError(
         f"{', '.join(names)}: recorded at no scale; `{paths.COMMAND} run {' '.join(names)} --scale demo` makes them"
     )
+
+
+def _has_each_form(planned: Iterable[Planned]) -> bool:
+    wanted = {(one.experiment, one.form): False for one in planned}
+    for one in planned:
+        wanted[one.experiment, one.form] |= recorded(one) is not None
+    return all(wanted.values())
 
 
 def read(file: Path) -> Run:

@@ -160,16 +160,16 @@ def test_every_page_of_the_book_is_there():
     assert not missing
 
 
-def test_pages_are_in_four_groups_and_the_status_is_executed_last():
+def test_pages_are_in_groups_and_the_status_is_executed_last():
     toc = book.parse_toc_yaml(paths.ROOT / "_toc.yml")
     groups = {group.caption: list(group.files()) for group in toc.root.subtrees}
-    assert list(groups) == ["The story", "Play", "The evidence", "The package"]
+    assert list(groups) == ["The story", "The open questions", "Play", "The evidence", "The package"]
     assert sorted([toc.root.docname, *chain(*groups.values())]) == sorted(toc)
     assert book.notebooks(paths.ROOT)[-1].stem == "status"  # it shows how long the others took
 
 
 #: They show what is the same at every scale, or train on digits.
-OF_NO_SCALE = ("live", "own-network", "cost", "width", "practice")
+OF_NO_SCALE = ("live", "own-network", "cost", "width", "practice", "answers")
 
 
 def test_committed_chapters_are_as_papermill_found_them():

@@ -19,6 +19,7 @@ from lib import __main__ as command_line
 from lib import config as config_module
 from lib import experiments, library, paths, records, scales, training
 from lib.figures import gallery, origins
+from lib.questions import QUESTIONS
 from lib.results import analysis, prose, tries, verdicts
 from lib.running import own, verify
 
@@ -236,14 +237,8 @@ MANY = {
     "width": 4,
     "batch_size": 96,
 }
-AT = [
-    (chapter, NO_DECAY)
-    for chapter in experiments.CHAPTERS
-    if chapter not in ("lars", "conclusion", "summary")
-]  # without runs
-AT += [
-    (chapter, MANY) for chapter in ("setup", "batch-size", "momentum", "lars", "learning-rates", "summary")
-]
+from lib.questions import QUESTIONS
+from lib.results import analysis, prose, tries, verdicts
 
 
 @pytest.mark.parametrize("chapter, changes", AT)

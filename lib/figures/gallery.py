@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,19 @@ from matplotlib.figure import Figure
 from .. import library, paths, scales
 from ..library import Given
 from ..machinery import files, speeds
-from ..results import analysis, claims, costs, learning_rates, precisions, tops, verdicts
+from ..results import (
+    analysis,
+    answers,
+    claims,
+    costs,
+    learning_rates,
+    precisions,
+    tops,
+    verdicts,
+)
 from ..run import DivergedError, Run
 from ..scales import Chosen
-from . import collapse, comparisons, diagrams, examples, plots, reduced, strips, style
+from . import collapse, comparisons, diagrams, examples, open_questions, plots, reduced, strips, style
 from . import precisions as precision_figure
 from .beside import behind
 
@@ -342,6 +352,7 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "lars-accuracy": lambda scale: _accuracy(scale, "dynamics/heavy-ball", "lars/lars"),
     "learning-rates": lambda scale: _learning_rates(scale, smooth=True),  # 8
     "learning-rates-raw": lambda scale: _learning_rates(scale, smooth=False),  # 9
+    **open_questions.FIGURES,
     "cost": _cost,
     "precision": _precision,
     "claims": lambda scale: _claims(scale, None),
@@ -351,4 +362,5 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "claims-momentum": lambda scale: _claims(scale, "momentum"),
     "claims-lars": lambda scale: _claims(scale, "lars"),
     "claims-learning-rates": lambda scale: _claims(scale, "learning-rates"),
+    **{f"claims-{chapter}": partial(_claims, chapter=chapter) for chapter in answers.ANSWERS},
 }

@@ -46,7 +46,8 @@ def _number(value: float, of: str) -> pd.Series:
 
 def drift(run: Run) -> pd.Series:
     """τ d ln c²/dt of each layer: by how much c² grows while |w|⁴ relaxes, at the peak of λ; a fit over `WINDOW`."""
-    table = rows(run, WINDOW).assign(log=lambda t: np.log(t["grad_norm_sq"] * t["weight_norm_sq"]))
+    with np.errstate(divide="ignore"):  # a filter without gradients has no drift, and counts as outside
+        table = rows(run, WINDOW).assign(log=lambda t: np.log(t["grad_norm_sq"] * t["weight_norm_sq"]))
     by_layer = table.groupby("layer", observed=True)
     slopes = by_layer.apply(lambda t: np.polyfit(t["step"], t["log"], 1)[0])
     return theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run)) * slopes

@@ -5,6 +5,7 @@ What is said of a range over layers is said of the convolutions, unless the clas
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from ..machinery import speeds
 from ..run import DivergedError, Run
 from . import (
     analysis,
+    answers,
     costs,
     filters,
     ghosts,
@@ -297,5 +299,6 @@ CHAPTERS: dict[str, Callable[[str], Numbers]] = {
     "conclusion": summaries.conclusion,
     "summary": summaries.summary,
     "practice": summaries.summary,
+    **{question: partial(answers.numbers, question) for question in answers.ANSWERS},
     "cost": cost,
 }

@@ -1,0 +1,193 @@
+"""The open questions of the post, each answered in a sentence that its verdict chooses."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .. import experiments, library, scales
+from ..records import NotRecordedError
+from ..run import Run
+from ..scales import Chosen
+from . import claims, open_questions, phrases, rule, verdicts
+from .numbers import NONE, Numbers
+from .rule import Verdict
+
+GOOD, BAD = (rule.HOLDS, rule.INSIDE), (rule.FAILS, rule.OUTSIDE)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What is said of a question.
+
+    ``yes`` has a sentence for each set of claims that affirm it together, the first of which counts; ``no`` is said if
+    of each set one fails, else ``open``. In braces stand names of the chapter's claims, with ``_`` for what is no letter,
+    for what was found of them.
+    """
+
+    yes: Mapping[tuple[str, ...], str]
+    no: str
+    open: str
+
+
+_STEP = (
+    "the step is {plateau} of what theory says without momentum, {plateau_with_heavy_ball} with heavy-ball and "
+    "{plateau_with_Nesterov} with Nesterov"
+)
+_MOVED = "clipping moves {it_is_clipping} and annealing {it_is_annealing} of the gap in training accuracy"
+_AHEAD = "from 16 times the initial norms LARS is ahead by {LARS_wins} percentage points in training"
+_TURNS = (
+    "with AdamW the layer that turns most turns by {alike_with_AdamW} more than the least, at {rotation_of_AdamW} of "
+    "the formula; with decay in the gradient by {apart_with_Adam} more"
+)
+_OCTAVES = "the best λ of a layer lies {optima_of_layers} octaves from the common one"
+_SHARED = (
+    "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, and without decay "
+    "accuracy varies by {no_optimum_without} % from 0.4 up"
+)
+#: By chapter.
+ANSWERS = {
+    "plateau": Answer(
+        yes={
+            ("plateau", "plateau with heavy-ball", "plateau with Nesterov"): f"Yes: while λ stays, {_STEP}."
+        },
+        no=f"Not within 3 % in every layer: while λ stays, {_STEP}.",
+        open=f"It cannot be told to 3 %: while λ stays, {_STEP}.",
+    ),
+    "lars-parts": Answer(
+        yes={
+            ("it is annealing",): f"It is annealing that it lacks: {_MOVED}.",
+            ("it is clipping",): f"It is clipping: {_MOVED}.",
+        },
+        no=f"Neither is 0.7 of it: {_MOVED}.",
+        open=f"It is not resolved: {_MOVED}.",
+    ),
+    "start": Answer(
+        yes={("LARS wins",): f"Yes: {_AHEAD}, and by {{LARS_wins_in_the_test}} in the test."},
+        no=f"Not here: {_AHEAD}.",
+        open=f"It is not resolved: {_AHEAD}.",
+    ),
+    "adam": Answer(
+        yes={("alike with AdamW", "rotation of AdamW"): f"Yes: {_TURNS}."},
+        no=f"Not within 10 %: {_TURNS}.",
+        open=f"It is not resolved: {_TURNS}.",
+    ),
+    "layers": Answer(
+        yes={("optima of layers",): f"No: {_OCTAVES}."},
+        no=f"Some do: {_OCTAVES}.",
+        open=f"It is not resolved: {_OCTAVES}.",
+    ),
+    "decay": Answer(
+        yes={("optimum with decay", "no optimum without"): f"Yes: {_SHARED}."},
+        no=f"Not as the post has it: {_SHARED}.",
+        open=f"It is not resolved: {_SHARED}.",
+    ),
+}
+
+
+def slug(name: str) -> str:
+    """A claim's name as that of a number: ``it_is_clipping``."""
+    return re.sub(r"\W+", "_", name)
+
+
+def numbers(chapter: str, scale: str | Chosen) -> Numbers:
+    """The ``answer`` of a chapter's question, the ``state`` of its records, and each claim's verdict by its `slug`.
+
+    Raises ValueError when the chapter answers no question.
+    """
+    if chapter not in ANSWERS:
+        raise ValueError(f"chapter={chapter!r} is not known; it must be one of {', '.join(ANSWERS)}")
+    judged = _judged(chapter, scale)
+    found = {slug(name): verdicts.brief(verdict) for name, verdict in judged.items()}
+    found |= {"answer": chosen(ANSWERS[chapter], judged), "state": state(chapter, scale)}
+    return found | (_BESIDE[chapter](scale) if chapter in _BESIDE else {})
+
+
+def _plateau(scale: str | Chosen) -> Numbers:
+    """How many filters there are, and the most of a run that have no gradient in some epoch of the window."""
+    without, filters = [], 0
+    for form in ("sgd", "heavy-ball", "nesterov"):
+        for run in library.runs(scale, f"plateau/{form}"):
+            table = open_questions.rows(open_questions.by_filter(run), open_questions.WINDOW)
+            least = table.groupby("layer", observed=True)["grad_norm_sq"].min()
+            without.append(int((least == 0).sum()))
+            filters = len(least)
+    return {"filters_all": filters, "filters_without": max(without)}
+
+
+def _lars_parts(scale: str | Chosen) -> Numbers:
+    """The gap in training accuracy from LARS to SGD."""
+    sgd, lars = (library.runs(scale, name) for name in ("dynamics/heavy-ball", "lars/lars"))
+    return {"gap": phrases.difference(_paired(sgd, lars))}
+
+
+def _start(scale: str | Chosen) -> Numbers:
+    """What a start in equilibrium changes, with the warm-up and with a fifth of it."""
+    sgd = library.runs(scale, "dynamics/heavy-ball")
+    return {
+        f"equilibrium_{warm_up}": phrases.difference(
+            _paired(library.runs(scale, f"start/equilibrium-warm-up{warm_up}"), sgd)
+        )
+        for warm_up in (5, 1)
+    }
+
+
+def _paired(runs: list[Run], reference: list[Run]) -> pd.Series:
+    """Training accuracy less that of a reference, in %, for each seed that both have."""
+    of, to = (
+        {run.config.seed: open_questions.train_accuracy(run) for run in some} for some in (runs, reference)
+    )
+    return pd.Series({seed: of[seed] - to[seed] for seed in of if seed in to})
+
+
+#: What chapters say beside their answer.
+_BESIDE = {"plateau": _plateau, "lars-parts": _lars_parts, "start": _start}
+
+
+def _judged(chapter: str, scale: str | Chosen) -> dict[str, Verdict | None]:
+    some = claims.of_chapter(chapter)
+    return {claim.name: found for claim, found in verdicts.judged(some, verdicts.recorded(scale, some))}
+
+
+def chosen(answer: Answer, judged: Mapping[str, Verdict | None]) -> str:
+    """The sentence that the verdicts choose; that nothing is recorded, where nothing is that decides."""
+    if any(judged[name] is None for names in answer.yes for name in names):
+        return "The runs that decide it are not recorded yet."
+    kinds = {names: {judged[name].verdict for name in names} for names in answer.yes}
+    said = next((answer.yes[names] for names, found in kinds.items() if found <= {*GOOD}), None)
+    if said is None:
+        said = answer.no if all(found & {*BAD} for found in kinds.values()) else answer.open
+    return said.format_map({slug(name): found.span if found else NONE for name, found in judged.items()})
+
+
+def state(chapter: str, scale: str | Chosen) -> str:
+    """With what runs a question is answered, and that these do not decide where they do not."""
+    at = scales.chosen(scale)
+    runs = library.runs(at, experiments.CHAPTERS[chapter][0])
+    seeds = phrases.seeds(len({run.config.seed for run in runs}))
+    if at.scale == "demo":
+        return (
+            f"What decides, the runs at scale small, is not recorded yet. Below is {at}: handwritten digits, {seeds}, "
+            "and so no interval and no verdict but inside or outside."
+        )
+    return f"Scale {at}, {seeds}."
+
+
+def of_all() -> Numbers:
+    """Each question's answer, at the largest scale that has all its runs, in Markdown with a link to its chapter."""
+    return {f"answer_{slug(chapter)}": _linked(chapter) for chapter in ANSWERS}
+
+
+def _linked(chapter: str) -> str:
+    try:
+        scale = library.largest(experiments.CHAPTERS[chapter])
+    except NotRecordedError:
+        return "*Not recorded yet.*"
+    found = numbers(chapter, scale)
+    short = (
+        str(found["state"])
+        if scale != "demo"
+        else "On digits only, with one seed; small is not recorded yet."
+    )
+    return f"{found['answer']} *{short}* [The chapter]({chapter}.ipynb)"
