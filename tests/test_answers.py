@@ -166,7 +166,7 @@ def test_a_gap_is_drawn_from_its_first_form_to_its_last():
     (axes,) = figure.axes
     dotted = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == pytest.approx([90.5, 96.5])
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["heavy-ball", "clipped", "lars"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["heavy-ball", "clipped", "LARS"]
 
 
 def test_what_is_drawn_is_planned():

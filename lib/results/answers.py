@@ -154,7 +154,7 @@ def chosen(answer: Answer, judged: Mapping[str, Verdict | None]) -> str:
     """The sentence that the verdicts choose; that nothing is recorded, where nothing is that decides."""
     if any(judged[name] is None for names in answer.yes for name in names):
         return "The runs that decide it are not recorded yet."
-    kinds = {names: {judged[name].verdict for name in names} for names in answer.yes}
+    kinds = {names: {found.verdict for name in names if (found := judged[name])} for names in answer.yes}
     said = next((answer.yes[names] for names, found in kinds.items() if found <= {*GOOD}), None)
     if said is None:
         said = answer.no if all(found & {*BAD} for found in kinds.values()) else answer.open

@@ -32,10 +32,11 @@ class Recipe(NamedTuple):
     @property
     def relaxation(self) -> float:
         """Steps in which a deviation falls to 1/e at the peak: of |w|⁴, and with AdamW of |w|²."""
-        at = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.adamw:
-            return float(2 * theory.relaxation_steps(**at))
-        return float(theory.relaxation_steps(momentum=self.momentum, **at))
+            return float(2 * theory.relaxation_steps(lr=self.lr, weight_decay=self.weight_decay))
+        return float(
+            theory.relaxation_steps(lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum)
+        )
 
     @property
     def relaxations(self) -> float:
@@ -50,11 +51,8 @@ class Recipe(NamedTuple):
     @property
     def turn(self) -> float:
         """Angle of a step at the peak, in degrees."""
-        at = {"lr": self.lr, "weight_decay": self.weight_decay}
-        turn = (
-            theory.adamw_rotation(beta1=self.momentum, **at)
-            if self.adamw
-            else theory.rotation(momentum=self.momentum, **at)
+        turn = theory.rotation(
+            lr=self.lr, weight_decay=self.weight_decay, momentum=self.momentum, decoupled=self.adamw
         )
         return float(np.degrees(turn))
 
