@@ -47,6 +47,9 @@ def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
         pattern = re.escape(re.sub(r"\{\w+\}", "#", sentence)).replace(r"\#", re.escape(number))
         assert re.fullmatch(pattern, found) and number in found
     assert len(set(said.values())) == 3
+    assert answers.chosen(answer, judged(chapter, rule.HOLDS), decides=False).startswith(
+        answer.open.partition(":")[0]
+    )
     deciding = {name for names in answer.yes for name in names}
     missing = judged(chapter, rule.HOLDS) | dict.fromkeys(sorted(deciding)[:1])
     assert answers.chosen(answer, missing) == "The runs that decide it are not recorded yet."

@@ -99,8 +99,9 @@ def numbers(chapter: str, scale: str | Chosen) -> Numbers:
     if chapter not in ANSWERS:
         raise ValueError(f"chapter={chapter!r} is not known; it must be one of {', '.join(ANSWERS)}")
     judged = _judged(chapter, scale)
+    decides = scales.chosen(scale).scale != "demo"
     found = {slug(name): verdicts.brief(verdict) for name, verdict in judged.items()}
-    found |= {"answer": chosen(ANSWERS[chapter], judged), "state": state(chapter, scale)}
+    found |= {"answer": chosen(ANSWERS[chapter], judged, decides), "state": state(chapter, scale)}
     return found | (_BESIDE[chapter](scale) if chapter in _BESIDE else {})
 
 
@@ -150,13 +151,18 @@ def _judged(chapter: str, scale: str | Chosen) -> dict[str, Verdict | None]:
     return {claim.name: found for claim, found in verdicts.judged(some, verdicts.recorded(scale, some))}
 
 
-def chosen(answer: Answer, judged: Mapping[str, Verdict | None]) -> str:
-    """The sentence that the verdicts choose; that nothing is recorded, where nothing is that decides."""
+def chosen(answer: Answer, judged: Mapping[str, Verdict | None], decides: bool = True) -> str:
+    """The sentence that the verdicts choose; that nothing is recorded, where nothing is that decides.
+
+    Where runs do not ``decide``, as one of digits does not, it stays open.
+    """
     if any(judged[name] is None for names in answer.yes for name in names):
         return "The runs that decide it are not recorded yet."
     kinds = {names: {found.verdict for name in names if (found := judged[name])} for names in answer.yes}
     said = next((answer.yes[names] for names, found in kinds.items() if found <= {*GOOD}), None)
-    if said is None:
+    if not decides:
+        said = answer.open
+    elif said is None:
         said = answer.no if all(found & {*BAD} for found in kinds.values()) else answer.open
     return said.format_map({slug(name): found.span if found else NONE for name, found in judged.items()})
 
