@@ -237,8 +237,14 @@ MANY = {
     "width": 4,
     "batch_size": 96,
 }
-from lib.questions import QUESTIONS
-from lib.results import analysis, prose, tries, verdicts
+AT = [
+    (chapter, NO_DECAY)
+    for chapter in experiments.CHAPTERS
+    if chapter not in ("lars", "conclusion", "summary", *QUESTIONS)
+]  # without runs; those of questions are tested with their figures
+AT += [
+    (chapter, MANY) for chapter in ("setup", "batch-size", "momentum", "lars", "learning-rates", "summary")
+]
 
 
 @pytest.mark.parametrize("chapter, changes", AT)
