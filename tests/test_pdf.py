@@ -47,7 +47,10 @@ def toy(tmp_path, monkeypatch):
     for part in ("_ext", "_static"):
         shutil.copytree(source / "book" / part, tmp_path / "book" / part)
     shutil.copy(source / "book" / "references.bib", tmp_path / "book")
-    pages = {"index": INDEX, "chapter": CHAPTER, "moving": MOVING, "api": "# The package\n\nIs looked up.\n"}
+    # a page that is printed by itself without its cells
+    summary = "# Summary on one page\n\n<div class='cell'>A figure of a cell.</div>\n"
+    pages = {"index": INDEX, "chapter": CHAPTER, "summary": summary, "moving": MOVING}
+    pages["api"] = "# The package\n\nIs looked up.\n"
     chapters = "".join(f"- file: book/{name}\n" for name in pages if name != "index")
     (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nchapters:\n{chapters}")
     for name, text in pages.items():
@@ -74,11 +77,13 @@ def test_equations_and_figures_of_every_page_are_printed(toy):
         (2, "Contents", 1),
         (2, "A chapter", 3),
         (3, "Another one", 3),
-        (2, "Another one", 4),
+        (2, "Summary on one page", 4),
+        (2, "Another one", 5),
     ]
     first, *_, last = pages = [page.extract_text() for page in PdfReader(printed).pages]
-    assert re.findall(r"(A chapter|Another one)\s*(\d+)", first) == [("A chapter", "3"), ("Another one", "4")]
-    assert all(str(number) in page.split() for number, page in enumerate(pages, 1)) and len(pages) == 4
+    assert re.findall(r"(A chapter|Another one)\s*(\d+)", first) == [("A chapter", "3"), ("Another one", "5")]
+    assert all(str(number) in page.split() for number, page in enumerate(pages, 1)) and len(pages) == 5
+    assert "A figure of a cell." in pages[3]
     assert "looked up" not in "".join(pages) and "See the package." in pages[2]
     # the figure as it ends, without what one could press
     assert "angle of each step" in last and "needs JavaScript" not in last and "Play" not in last
@@ -95,7 +100,10 @@ def test_the_whole_book_is_short_and_each_chapter_is_found():
     assert len(listed) >= 16 and all((match[1], int(match[2])) in headings for match in listed)
     begins = [int(match[2]) for match in listed]
     assert begins == sorted(set(begins))  # each on a new page
-    assert not any("needs JavaScript" in page for page in pages)
+    text = "".join(pages)
+    assert "needs JavaScript" not in text
+    numbers = {int(number) for number in re.findall(r"Fig\. (\d+)", text)}
+    assert numbers >= set(range(1, 40))  # each with its caption
 
 
 def test_without_a_browser_nothing_is_built_and_what_to_do_is_said(toy, monkeypatch):

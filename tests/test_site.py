@@ -28,7 +28,7 @@ SITE = (
 MEGABYTE = 1_000_000
 #: What a template or a missing number leaves behind, in the text of a page.
 BROKEN = re.compile(
-    r"\{(glue|numref|ref|cite|eq|doc)[:}]|\?\?|\$|Alias for field|Unknown (directive|role|interpreted)|\d\.\d{7,}"
+    r"\{(glue|numref|ref|cite|eq|doc)[:}]|\?\?|\$\\[a-z]|Alias for field|Unknown (directive|role|interpreted)|\d\.\d{7,}"
 )
 #: What is no number, where a number is glued or stands in a table.
 NO_NUMBER = re.compile(r"^\W*(nan|inf|none|null|undefined)\W*$", re.IGNORECASE)

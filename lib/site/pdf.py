@@ -20,23 +20,25 @@ NAME = "how-weight-decay-sets-the-step.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 #: Pages that are looked up rather than read, and are left to the site.
 LEFT_OUT = ("book/api", "book/api-reading")
+#: Sections of commands, which are for those who sit at a computer.
+TO_TRY = "Try it"
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
-@page { size: A4; margin: 16mm 18mm 18mm; @bottom-center { content: counter(page); font-size: 9pt; } }
-html { font-size: 10.5px; line-height: 1.4; }
-body, p, li { line-height: 1.4; }
+@page { size: A4; margin: 13mm 15mm 15mm; @bottom-center { content: counter(page); font-size: 9pt; } }
+html { font-size: 10px; line-height: 1.35; }
+body, p, li { line-height: 1.35; }
 p, ul, ol, dl, .highlight pre, div.cell { margin-block: 0 0.6em !important; }
 h2, h3, h4 { margin-block: 1em 0.4em !important; }
 mjx-container[display] { margin-block: 0.5em !important; }
 figure { margin-block: 0.6em !important; }
 details.hide, #jb-print-docs-body, .bd-header-article, .prev-next-footer, .bd-footer, .headerlink,
 .interactive .controls, button { display: none !important; }
-pre { white-space: pre-wrap !important; }
+pre { font-size: 0.85em; line-height: 1.25; white-space: pre-wrap !important; }
 #book-contents + *, span[id^=document-] + section { break-before: page; }
 article h1 { display: block !important; } /* the theme prints the title of a page on a sheet of its own */
 h1, h2, h3, h4, dt { break-after: avoid; }
-figure, .cell_output, table, pre { break-inside: avoid; }
-figure img, .cell_output img { max-height: 68mm; width: auto; }
+figure, .cell_output:not(:has(table)), tr, pre { break-inside: avoid; } /* a table may be longer than a page */
+figure img, .cell_output img { max-height: 58mm; width: auto; }
 table { font-size: 0.85em; overflow-wrap: anywhere; }
 .interactive .view .pair { position: static !important; }
 #book-contents ol { list-style: none; padding: 0; }
@@ -112,6 +114,9 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         item.append(link)
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
+    for heading in page.find_all("h3"):
+        if heading.get_text().startswith(TO_TRY) and heading.parent:
+            heading.parent.decompose()
     # what led to a page that is left out is text
     known = {str(element["id"]) for element in page.select("[id]")}
     for link in page.select("a[href^='#']"):
