@@ -60,15 +60,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(SLOW) + (item.path.suffix != ".ipynb")))
 
 
-def pytest_collectstart(collector: pytest.Collector) -> None:
+class WithoutPictures:
     """Leaves figures out of what nbval compares, vectors as it itself leaves out ``image/png``.
 
     The bytes of a picture depend on fonts and library versions; the numbers that it shows are
     compared as text, and figures have tests of their own.
     """
-    # only nbval's collector has it; every other one passes through here too
-    if hasattr(collector, "skip_compare"):
-        collector.skip_compare += ("image/svg+xml",)
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Of the collectors, only nbval's compares."""
+        if hasattr(collector, "skip_compare"):
+            collector.skip_compare += ("image/svg+xml",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Chapters are not below this folder, where alone the hooks of this file would be called."""
+    config.pluginmanager.register(WithoutPictures())
 
 
 def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: int = 5) -> Run:

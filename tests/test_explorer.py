@@ -627,6 +627,10 @@ def test_what_was_before_the_last_change_stays_as_a_pale_line(page):
     assert address(page) != start
     page.evaluate("(start) => { location.href = start; }", start)
     assert address(page) == start
+    for _ in range(600):  # a browser tells of the new address in its own time
+        if lines() == (pale, equation):
+            break
+        page.wait_for_timeout(100)  # ms
     assert lines() == (pale, equation)  # that of the whole way, not of its last step
 
 

@@ -136,13 +136,14 @@ def test_the_demo_trains_few_of_them():
 
 @pytest.mark.parametrize("question", questions.QUESTIONS)
 def test_the_chapter_of_a_question_is_in_the_book_once_it_is_recorded(question):
-    """When its runs come, its line goes into _toc.yml, below that of the answers."""
+    """When its runs come, its line goes into _toc.yml, below that of the answers, which lead to it."""
     try:
         recorded = bool(library.largest(experiments.CHAPTERS[question]))
     except NotRecordedError:
         recorded = False
     assert (paths.BOOK / f"{question}.ipynb").exists()
     assert ((paths.BOOK / f"{question}.ipynb") in book.notebooks(paths.ROOT)) == recorded
+    assert (f"]({question}.ipynb)" in (paths.BOOK / "answers.ipynb").read_text(encoding="utf-8")) == recorded
 
 
 def test_every_claim_looks_at_forms_that_are_planned():

@@ -4,6 +4,7 @@ const WIDE = "article :is(pre, .pst-scrollable-table-container, .cell_output > d
 function mark(wide) {
   const room = wide.scrollWidth - wide.clientWidth;
   const moves = room > 1 && ["auto", "scroll"].includes(getComputedStyle(wide).overflowX);
+  if (moves) wide.tabIndex = 0; // arrow keys move it
   wide.classList.toggle("more-before", moves && wide.scrollLeft > 1);
   wide.classList.toggle("more-after", moves && wide.scrollLeft < room - 1);
 }

@@ -181,11 +181,11 @@ def state(chapter: str, scale: str | Chosen) -> str:
 
 
 def of_all() -> Numbers:
-    """Each question's answer, at the largest scale that has all its runs, in Markdown with a link to its chapter."""
-    return {f"answer_{slug(chapter)}": _linked(chapter) for chapter in ANSWERS}
+    """Each question's answer, at the largest scale that has all its runs, in Markdown."""
+    return {f"answer_{slug(chapter)}": _told(chapter) for chapter in ANSWERS}
 
 
-def _linked(chapter: str) -> str:
+def _told(chapter: str) -> str:
     try:
         scale = library.largest(experiments.CHAPTERS[chapter])
     except NotRecordedError:
@@ -196,4 +196,4 @@ def _linked(chapter: str) -> str:
         if scale != "demo"
         else "On digits only, with one seed; small is not recorded yet."
     )
-    return f"{found['answer']} *{short}* [The chapter]({chapter}.ipynb)"
+    return f"{found['answer']} *{short}*"
