@@ -413,7 +413,7 @@ def copies(out):
 
 @cli.command()
 def pdf():
-    """Prints the book as it is, without the pages on the package, into one PDF.
+    """Prints the book as it is, without the pages to look up or to work with, into one PDF.
 
     It needs Chromium.
     """

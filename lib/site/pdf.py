@@ -18,8 +18,8 @@ from . import book
 NAME = "how-weight-decay-sets-the-step.pdf"
 #: Where Chromium or a browser made of it is looked for, unless ``$CHROMIUM`` names it.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-#: Pages that are looked up rather than read, and are left to the site.
-LEFT_OUT = ("book/api", "book/api-reading")
+#: Pages that are looked up or worked with rather than read, and are left to the site.
+LEFT_OUT = ("book/api", "book/api-reading", "book/own-network", "book/live")
 #: Sections of commands, which are for those who sit at a computer.
 TO_TRY = "Try it"
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
