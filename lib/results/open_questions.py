@@ -66,11 +66,12 @@ def by_filter(run: Run) -> Run:
 
 def filters_within(window: Window, *runs: Run) -> pd.Series:
     """The share of filters whose `stationary_ratio` is within `OF_A_FILTER` of 1, of each form."""
-    names = {(0.0, False): "ρ = 0", (0.9, False): "heavy-ball", (0.9, True): "Nesterov"}
     found = {}
     for run in runs:
         off = (stationary_ratio(window, by_filter(run)) - 1).abs()
-        found[names[run.config.momentum, run.config.nesterov]] = (off <= OF_A_FILTER).mean()
+        c = run.config
+        name = ("Nesterov" if c.nesterov else "heavy-ball") if c.momentum else "ρ = 0"
+        found[name] = (off <= OF_A_FILTER).mean()
     return pd.Series(found)
 
 
