@@ -296,6 +296,8 @@ def test_filters_count_one_by_one():
     table = table.assign(**numbers)
     share = oq.filters_within((6, 14), replace(run, by_filter=table))
     assert share.to_dict() == {"ρ = 0": 0.5}  # 1 and 1.1, not 1.2 and 0.8
+    own = replace(run, config=replace(run.config, momentum=0.5, nesterov=True), by_filter=table)
+    assert list(oq.filters_within((6, 14), own).index) == ["Nesterov"]
 
 
 def test_without_decay_the_line_is_that_of_the_reference():
