@@ -31,6 +31,8 @@ def pages_with_figures() -> dict[str, tuple]:
 def test_the_command_in_a_caption_says_what_is_drawn(options, changes):
     caption = f"A step. (scale demo: digits; python -m lib figure momentum-step\n {options})"
     assert takeaway.command(caption) == ("momentum-step", scales.chosen("demo", **changes))
+    glued = f"digits; `python -m lib figure momentum-step {options}`"  # before it is a page
+    assert takeaway.command(glued) == takeaway.command(caption)
     assert takeaway.command("A figure of no command.") is None
 
 

@@ -11,7 +11,7 @@ from . import readers
 
 #: The command that a caption ends with: the figure's name, and the options that choose its runs.
 COMMAND = re.compile(
-    rf"{re.escape(paths.COMMAND)} figure (?P<name>[\w-]+) --scale (?P<scale>\w+)(?P<changes>( --set [^\s)]+)*)"
+    rf"{re.escape(paths.COMMAND)} figure (?P<name>[\w-]+) --scale (?P<scale>\w+)(?P<changes>( --set [^\s)`]+)*)"
 )
 
 
