@@ -301,7 +301,7 @@ def test_what_another_process_trains_is_waited_for(six, monkeypatch):
     waits = []
     monkeypatch.setattr(runner.time, "sleep", wait)
     runner.run(six, report=lines.append)
-    said = "six sgd-seed0, six sgd-seed1: in training by another process, which is waited for"
+    said = "in training by another process, which is waited for: six sgd-seed0, six sgd-seed1"
     assert waits == [said, said] and lines[4] == said
     assert lines[5] == "six sgd-seed0: recorded already"
     assert lines[6].startswith("six sgd-seed1: test accuracy") and len(lines) == 7

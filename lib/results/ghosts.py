@@ -62,7 +62,7 @@ def critical_batches(runs: list[Run]) -> pd.Series:
     table = analysis.convolutions(analysis.noise(measured or runs))
     size = config.batch_size
     if measured:
-        # that of the training, or the nearest that was measured: V does not depend on it
+        # that of the training, or the nearest that was measured: V depends on it but little
         size = min(set(table["batch_size"]), key=lambda n: abs(np.log(n / config.batch_size)))
         shares = table[table["batch_size"] == size]
         shares = shares.assign(signal=shares["grad_product"] / shares["grad_norm_sq"])

@@ -97,7 +97,8 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
 def clipped(table: pd.DataFrame) -> Numbers:
     """How many circles of a figure of steps lie above its axis, in % of those of the worst layer.
 
-    The axis goes to twice the highest line, and holds all of them where there is no decay and no line; see `lib.figures.plots.effective_step`.
+    The axis goes to twice the highest line, and holds all of them where there is no decay and no line; see
+    `lib.figures.plots.effective_step`.
     """
     above = table["ratio"] > (2 * table["predicted"].max() or np.inf)
     share = 100 * above.groupby(table["layer"], observed=True).mean()

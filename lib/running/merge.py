@@ -24,9 +24,8 @@ def merge(folder: str | os.PathLike) -> Merged:
     """Adds the records of a folder to those that are here; says which were new.
 
     The folder is one of records, with a folder for each scale, and perhaps ``own`` with runs at settings of one's own.
-    A record that is here already stays
-    as it is, also where the other's numbers differ. Every file is checked first: unless all are
-    good, nothing is added.
+    A record that is here already stays as it is, also where the other's numbers differ. Every file is checked first:
+    unless all are good, nothing is added.
 
     Raises
     ------

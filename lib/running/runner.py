@@ -65,7 +65,7 @@ def run(
         todo = claims.elsewhere
         if todo:
             if not waits:
-                report(f"{', '.join(todo)}: in training by another process, which is waited for")
+                report(f"in training by another process, which is waited for: {', '.join(todo)}")
             waits = True
             time.sleep(POLL_SECONDS)
 
