@@ -64,9 +64,8 @@ def train(chosen: Chosen, names: Iterable[str], retrain: bool = False) -> None:
     start, left = time.monotonic(), {one.title for one in missing}
 
     def report(text: str) -> None:
-        left.discard(
-            text.partition(":")[0]
-        )  # what is said of one run, with its title before it, is how it ended
+        # what is said of one run, with its title before it, is how it ended
+        left.discard(text.partition(":")[0])
         done = len(missing) - len(left)
         seconds = (time.monotonic() - start) / max(done, 1) * len(left)
         print(
