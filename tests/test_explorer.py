@@ -457,8 +457,8 @@ def test_a_run_that_diverged_is_a_cross_and_no_accuracy(js):
 
 
 @pytest.fixture(scope="module")
-def page(browser, tmp_path_factory):
-    """Both figures on one page, as the site has them."""
+def opened(browser, tmp_path_factory):
+    """Both figures on one page, as the site has them, and its address."""
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(STATIC, root / "_static")
     (root / "book").mkdir()
@@ -473,10 +473,18 @@ def page(browser, tmp_path_factory):
     path.write_text(f"<!doctype html><meta charset='utf-8'><title>Figures</title>{style}{html}")
     page = new_page(browser, viewport={"width": 1000, "height": 800})
     wrong = watched(page)
-    page.goto(path.as_uri())
-    page.wait_for_selector("svg .equation")
-    yield page
+    yield page, path.as_uri()
     assert not wrong
+
+
+@pytest.fixture
+def page(opened):
+    """The page as a reader finds it: nothing moved by the test before."""
+    page, address = opened
+    page.goto("about:blank")  # or a change of what stands behind # would load nothing
+    page.goto(address)
+    page.wait_for_selector("svg .equation")
+    return page
 
 
 def drawn(page, selector):
@@ -501,7 +509,6 @@ def test_every_slider_moves_curves_by_keyboard_and_can_be_undone(page):
 
 
 def test_a_decay_that_follows_moves_curves_where_the_rate_falls(page):
-    page.click("button[name=reset]")
     box = page.locator("input[name=decayFollows]")
     for shape in ("scheduled", "flat", "cosine"):
         page.check(f"input[value={shape}]")
@@ -512,12 +519,11 @@ def test_a_decay_that_follows_moves_curves_where_the_rate_falls(page):
         box.press("Space")
         assert not box.is_checked() and "decayFollows=false" in address(page)
     page.check("input[value=constant]")
+    settled(page)
     assert box.is_disabled()  # as nothing falls that it could follow
-    page.click("button[name=reset]")
 
 
 def test_adamw_is_beside_it_where_it_is_asked_for(page):
-    page.click("button[name=reset]")
     rate, switch = page.locator("input[name=adamLr]"), page.locator("input[name=adamw]")
     shown = page.locator(".view:not(.beside) .of-adamw")
     assert not any(drawn(page, ".adamw")) and not rate.is_visible() and not shown.is_visible()
