@@ -16,7 +16,7 @@ PLACE = r"(?:In|At the end of) `(?P<file>[^`]+)`(?:, (?P<side>above|below) `(?P<
 EDIT = re.compile(PLACE + r"```python\n(?P<code>.*?)```", re.DOTALL)
 #: The demo is a matter of minutes; in a copy of it, seconds do.
 DEMO = 'Config(dataset="digits", width=8, batch_size=64)'
-TINY = 'Config(dataset="digits", width=8, batch_size=500, epochs=4, peak_epoch=1.0)'
+TINY = 'Config(dataset="digits", width=8, batch_size=500, epochs=2, peak_epoch=0.5)'
 WITHOUT = (".*", "_build", "data", "records", "__pycache__", "*.egg-info")
 
 

@@ -12,7 +12,7 @@ from lib.config import Config
 from lib.machinery import machine
 from lib.results import analysis
 
-CONFIG = Config(dataset="digits", width=4, batch_size=64, epochs=6, peak_epoch=1.5, weight_decay=2e-3)
+CONFIG = Config(dataset="digits", width=4, batch_size=64, epochs=3, peak_epoch=0.75, weight_decay=4e-3)
 SEEDS = range(3)
 
 if not machine.has_bf16_units(torch.device("cpu")):

@@ -26,8 +26,15 @@ from lib.machinery import checkpoints, files, machine
 from lib.running import runner
 from lib.training import train
 
-# four epochs of four steps
-SHORT = Config(dataset="digits", width=1, epochs=4, peak_epoch=1, batch_size=1500)
+# four epochs of four steps, of the few images of this module
+SHORT = Config(dataset="digits", width=1, epochs=4, peak_epoch=1, batch_size=40)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    with pytest.MonkeyPatch.context() as patch:
+        few_images(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,7 @@ FORMS = {
 @pytest.mark.parametrize("after", [1, 3])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(path, monkeypatch, capfd, form, after):
-    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (2048,))
+    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (80,))
     config = replace(SHORT, **FORMS[form])
     stopped(config, path, after)
     run = train(config, progress=False, title="sgd", checkpoint=path)
@@ -366,7 +373,7 @@ def command(capsys, monkeypatch, *arguments):
 def eight(six, monkeypatch):
     """A record of each takes 20 KiB: not all have room on the disk."""
     monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
-    return plan(monkeypatch, replace(SHORT, batch_size=250), 8)
+    return plan(monkeypatch, replace(SHORT, batch_size=7), 8)
 
 
 def test_a_full_disk_is_said_and_keeps_what_is_recorded(eight, disk, capsys, monkeypatch, tmp_path):
@@ -501,12 +508,11 @@ def assert_only_more(before, after):
 STOPPED = "stopped: what is recorded stays, and the same command goes on from there\n"
 
 
-def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path, monkeypatch):
-    few_images(monkeypatch)
-    seeds = 24  # enough for runs to be left after the last stop
+def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path):
+    seeds = 16  # enough for runs to be left after the last stop
     with Sweep(tmp_path, seeds) as sweep:
         moments = random.Random(0)
-        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 3
+        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 2
         before, ends, resumed = {}, Counter(), 0
         for stop in stops:
             end, lines = sweep.run(stop, after=moments.randrange(stop is not signal.SIGKILL, 4))
@@ -529,14 +535,13 @@ def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp
             pd.testing.assert_frame_equal(run.epochs, whole.epochs, check_exact=True)
 
 
-def test_processes_end_with_a_parent_that_is_killed(tmp_path, monkeypatch):
-    few_images(monkeypatch)
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
     with Sweep(tmp_path, 24, "--jobs", "2") as sweep:  # long enough to be caught in the act
         end, _ = sweep.run(signal.SIGKILL, after=1)
         assert end == -signal.SIGKILL
         kept = sweep.records()
         sweep.process.communicate(timeout=LIMIT)  # which is when none is left that could write into the pipe
-    with Sweep(tmp_path, 4, "--jobs", "2") as sweep:
+    with Sweep(tmp_path, 4) as sweep:
         end, _ = sweep.run()
         assert end == 0 and len(sweep.records()) >= 2 * 4  # none is left locked
         assert_only_more(kept, sweep.records())
