@@ -13,7 +13,7 @@ PAGES  := $(filter-out book/live.ipynb book/own-network.ipynb,$(wildcard $(shell
 # this folder, whose own may have blanks and quotes in it. Own settings have a folder of their own as it is
 RECORDS := $(if $(filter demo,$(SCALE)),$(if $(SET),,RECORDS_ROOT=_build/demo/records))
 
-.PHONY: book pdf check test lint audit setup clean
+.PHONY: book pdf check quick test $(CHECK) lint audit setup clean
 
 # execute the chapters, build the site; at another scale or settings, train first what is not recorded
 book: setup
@@ -23,19 +23,25 @@ book: setup
 pdf: setup
 	.venv/bin/python -m lib pdf
 
-# two workers of one thread each use two cores better than one of two
-PYTEST := .venv/bin/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder
+# workers of one thread each; one more than cores, as some wait for a browser or another program
+PYTEST := OMP_NUM_THREADS=1 TQDM_DISABLE=1 .venv/bin/python -m pytest -rs -n 3 --dist loadfile --no-loadscope-reorder
 
-# for daily work: a minute
-check: lint
-	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" tests
+# for daily work: a minute and a half
+check:
+	$(MAKE) -j 2 lint quick
+
+quick: setup
+	$(PYTEST) -m "not slow" tests
 
 # the site is built first, as some tests open its pages; among the tests, nbval runs the chapters anew
 # against their committed outputs
-test: lint
-	rm -rf $(CHECK)
-	.venv/bin/jupyter-book build . --path-output $(CHECK) -W -n --keep-going --all -q
-	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(PYTEST) --nbval --nbval-current-env tests $(PAGES)
+test:
+	$(MAKE) -j 2 lint $(CHECK)
+	$(PYTEST) --nbval --nbval-current-env tests $(PAGES)
+
+$(CHECK): setup
+	rm -rf $@
+	.venv/bin/jupyter-book build . --path-output $@ -W -n --keep-going --all -q
 
 lint: setup
 	.venv/bin/python -m ruff check .

@@ -40,6 +40,8 @@ SLOW = (
     "test_book",
     "test_launch",
     "test_pdf",
+    "test_gallery",
+    "test_phone",
     "test_precision",
     "test_gradient_noise",
     "test_bench",

@@ -61,7 +61,7 @@ def test_a_filter_that_nothing_reaches_is_left_out():
     "late, verdict", [(0.05, "finds the balance by itself"), (0.5, "do not find one balance")]
 )
 def test_what_is_said_follows_the_numbers(late, verdict):
-    text = filters.numbers([run([0.5, late, late, late], seed) for seed in range(2)], CONFIG)["filters_text"]
+    text = filters.text([run([0.5, late, late, late], seed) for seed in range(2)])
     assert verdict in text and "2 seeds" in text and "After epoch 8 it is" in text and "nan" not in text
     assert "is 1.0 × 10⁻⁴; of a row of the classifier it is 0.30" in text
     assert f"of {2 * filters.count(CONFIG)} filters" in text
@@ -70,10 +70,10 @@ def test_what_is_said_follows_the_numbers(late, verdict):
 def test_without_decay_there_is_no_balance():
     made = run([0] * 4)
     bare = replace(made, config=replace(made.config, weight_decay=0.0))
-    assert "no balance to find" in filters.numbers([bare], CONFIG)["filters_text"]
+    assert "no balance to find" in filters.text([bare])
 
 
 def test_older_records_have_none_and_it_is_said():
     bare = run([0] * 4)
     bare = replace(bare, frozen_filters=bare.frozen_filters[:0])
-    assert filters.numbers([bare], CONFIG) == {"filters": 70, "filters_text": filters.NOT_MEASURED}
+    assert filters.text([bare]) == filters.NOT_MEASURED and filters.count(CONFIG) == 70

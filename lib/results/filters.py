@@ -7,7 +7,6 @@ from .. import theory
 from ..config import CLASSIFIER, Config, layers_of
 from ..run import Run
 from . import analysis, rule
-from .numbers import Numbers
 
 #: How far a filter may be from its layer to count as near it.
 NEAR = 0.15
@@ -43,10 +42,10 @@ def _of_run(run: Run) -> pd.DataFrame:
     )
 
 
-def numbers(runs: list[Run], config: Config) -> Numbers:
-    """How many ``filters`` the network has, and what is measured of them (``filters_text``)."""
+def text(runs: list[Run]) -> str:
+    """What is measured of filters, in sentences; that nothing is, where that is so."""
     measured = [run for run in runs if len(run.frozen_filters)]
-    return {"filters": count(config), "filters_text": _sentences(measured) if measured else NOT_MEASURED}
+    return _sentences(measured) if measured else NOT_MEASURED
 
 
 def _sentences(runs: list[Run]) -> str:

@@ -65,6 +65,11 @@ def peaks(runs: list[Run]) -> str:
     return f"{early[0]} to {early[-1]}, depending on the seed," if len(early) > 1 else str(early[0])
 
 
+def at_scale(scale: str, sentence: str) -> str:
+    """The sentence as said of a scale that is not that of the page."""
+    return f"At scale {scale}, {sentence[0].lower()}{sentence[1:]}"
+
+
 def of_others(found: Numbers) -> Numbers:
     """What other seeds predict of R, from `numbers.equation_numbers`; that there are none, where there are none."""
     late, end = (found[name] for name in ("late_others", "end_others"))

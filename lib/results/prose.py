@@ -72,7 +72,7 @@ def full_size(scale: str) -> str:
     original = "The original's mean is 94.08 %."
     runs = library.forms("paper", "dynamics")["nesterov"]
     if scales.chosen(scale).scale == "paper":
-        return original
+        return f"That is the post's own size. {original}"
     if not runs:
         return "The network of the post's own size has not been trained yet."
     accuracy, config = 100 * analysis.accuracy(runs), runs[0].config
@@ -111,23 +111,42 @@ def equilibrium(scale: str) -> Numbers:
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
     run, *others = runs
     by_epoch = analysis.ratio_by_epoch(run, others)
-    frozen = library.forms(scale, "gradient-noise")["frozen"]
-    found = numbers.equation_numbers(by_epoch, run.config.epochs / 12)
     end = analysis.EQUILIBRIUM_WINDOW[1] * run.config.epochs
     closed = analysis.end_of_training(run, pd.Series([end]))
     return (
         numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
-        | found
-        | phrases.of_others(found)
+        | _by_others("sgd", scale)
         | numbers.rounded(
             {"peak_epoch": run.config.peak_epoch, "window_end": end, "window_closed": closed[0]}
         )
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
-        | filters.numbers(frozen, run.config)
+        | {"filters": filters.count(run.config), "filters_text": _filters(scale)}
         | {"window": analysis.window_text(run.config.epochs), "seeds": phrases.seeds(len(runs))}
     )
+
+
+def _by_others(form: str, scale: str) -> Numbers:
+    """What the norm equation gives for R of the first run of a form, and what is predicted from others.
+
+    Where the post's own size has one seed, what others predict at small is said.
+    """
+    run, *others = analysis.with_steps(library.runs(scale, f"dynamics/{form}"))
+    found = numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
+    said = phrases.of_others(found)
+    if not others and scales.chosen(scale) == scales.chosen("paper"):
+        at_small = _by_others(form, "small")["others_said"]
+        said["others_said"] = f"One seed has no others. {phrases.at_scale('small', str(at_small))}"
+    return found | said
+
+
+def _filters(scale: str) -> str:
+    """What is measured of filters at a scale; at small, where nothing is at the post's own size."""
+    measured = library.forms(scale, "gradient-noise")["frozen"]
+    if not measured and scales.chosen(scale) == scales.chosen("paper"):
+        return phrases.at_scale("small", _filters("small"))
+    return filters.text(measured)
 
 
 def batch_size(scale: str) -> Numbers:
@@ -152,21 +171,19 @@ def momentum(scale: str) -> Numbers:
     """Rotation and R of the three forms, corrected and not, and the norm equation with overlap and without."""
     forms = library.forms(scale, "dynamics")
     tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
-    run, *others = analysis.with_steps(forms["heavy-ball"])
+    run = analysis.with_steps(forms["heavy-ball"])[0]
     errors = {
         "plain_error": analysis.equation_error(run, correlated=False),
         "overlap_error": analysis.equation_error(run, correlated=True),
     }
     accuracy = numbers.paired(forms["sgd"], forms["heavy-ball"])
-    found = numbers.equation_numbers(analysis.ratio_by_epoch(run, others), run.config.epochs / 12)
     return (
         numbers.form_numbers(tables, 0.15)
         | numbers.rotation_numbers("heavy-ball", forms["heavy-ball"])
         | numbers.rotation_numbers("nesterov", forms["nesterov"])
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | numbers.rounded(errors, 2)
-        | found
-        | phrases.of_others(found)
+        | _by_others("heavy-ball", scale)
         | numbers.correlation_numbers(analysis.dynamics(run))
         | {"further": analysis.further_from_line(tables["heavy-ball"], tables["sgd"])}
         | {"above": int((tables["heavy-ball"]["R"].drop(analysis.CLASSIFIER) > 1).sum())}
