@@ -172,6 +172,17 @@ def test_a_gap_is_drawn_from_its_first_form_to_its_last():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["heavy-ball", "clipped", "LARS"]
 
 
+def test_a_layer_without_a_top_has_a_cross():
+    rows = [("prep", 0.5, -0.2, 1.1), ("layer1", np.nan, np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=["layer", "octaves", "low", "high"])
+    (axes,) = question_plots.vertices(table).axes
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("×", (0, 1))]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_color() == "0.2"] == [
+        [-0.2, 1.1],
+        [0.5],
+    ]
+
+
 def test_what_is_drawn_is_planned():
     for chapter in ANSWERS:
         planned = experiments.planned("small", experiments.CHAPTERS[chapter])
