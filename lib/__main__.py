@@ -1,41 +1,15 @@
 """The command line: ``python -m lib``, or by the name of the installed package."""
 
 import shlex
-import signal
 import sys
-from contextlib import contextmanager
-from dataclasses import fields, replace
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
-from . import experiments, paths, scales
-from .config import Config
+from . import experiments, options, paths, scales
 
 # What needs torch is imported inside the commands: `--help` and a mistyped option answer at once.
-
-ScaleOption = click.option(
-    "--scale",
-    default=scales.DEFAULT_SCALE,
-    show_default=True,
-    help=f"one of {', '.join(scales.SCALES)}",
-)
-#: Those of the commands that take settings of one's own.
-WhichScaleOption = click.option(
-    "--scale",
-    help=f"one of {', '.join(scales.SCALES)}  [default: {scales.DEFAULT_SCALE}; "
-    f"{scales.OWN_SCALE} with --set]",
-)
-SetOption = click.option(
-    "--set",
-    "changes",
-    metavar="NAME=VALUE",
-    multiple=True,
-    help=f"change a setting of every run, one of {', '.join(scales.KNOBS)}; can be given several times",
-)
-#: The base run that `train` starts from, for each data set.
-BASES = {"digits": scales.base("demo"), "cifar10": scales.base("small")}
 
 #: What a command raises on bad input or a bad day, with a message for its caller.
 EXPECTED = (ValueError, RuntimeError, OSError)
@@ -46,62 +20,12 @@ def cli():
     """Trains the networks of the paper, records their norms, and builds the book."""
 
 
-def which(scale, changes):
-    """The runs that the two options mean."""
-    pairs = [change.partition("=") for change in changes]
-    for name, equals, value in pairs:
-        if not equals or not value:
-            raise click.UsageError(f"--set {name}{equals}: give NAME=VALUE, as in --set weight_decay=0.002")
-        if [other for other, _, _ in pairs].count(name) > 1:
-            raise click.UsageError(f"--set {name} is given more than once: give one value")
-    scale = scale or (scales.OWN_SCALE if pairs else scales.DEFAULT_SCALE)
-    return scales.chosen(scale, **{name: value for name, _, value in pairs})
-
-
-def refuse_without_runs(chosen, names):
-    """Raises ValueError when settings of one's own make no run of something that is named."""
-    for name in names if chosen.changes else ():
-        if reason := experiments.why_no_run(name.partition("/")[0], chosen):
-            raise ValueError(reason)
-
-
-def config_options(command):
-    """Gives a command one option for each setting of `Config`, with its help."""
-    for field in reversed(fields(Config)):
-        defaults = {name: getattr(base, field.name) for name, base in BASES.items()}
-        if field.name == "dataset":
-            default = "digits"
-        elif field.name == "peak_epoch":
-            default = "5 of 24, or in proportion"
-        elif field.type is tuple:
-            default = f"{defaults['digits'][0]:g}; given so many times for one each"
-        elif len(set(defaults.values())) == 1:
-            default = defaults["digits"] if defaults["digits"] != "" else "none"
-        else:
-            default = ", ".join(f"{value} for {name}" for name, value in defaults.items())
-        command = click.option(
-            "--" + field.name.replace("_", "-"),
-            type=float if field.type is tuple else field.type,
-            multiple=field.type is tuple,
-            is_flag=field.type is bool,
-            default=None,
-            help=f"{field.metadata['help']}" + ("" if field.type is bool else f"  [default: {default}]"),
-        )(command)
-    return command
-
-
 @cli.command()
-@config_options
+@options.settings
 @click.option("--out", type=click.Path(dir_okay=False), help="record the run in this Parquet file")
-def train(out, dataset, **options):
+def train(out, dataset, **values):
     """Trains one network and compares its steps with the theory."""
-    dataset = dataset or "digits"
-    # an unknown name is refused by Config itself
-    base = BASES.get(dataset, scales.base("small"))
-    given = {name: value for name, value in options.items() if value not in (None, ())}
-    if "epochs" in given and given["epochs"] > 0:  # else Config itself refuses it
-        base = base.stretched(given["epochs"])
-    config = replace(base, dataset=dataset, **given)
+    config = options.config(dataset, **values)
     from . import records, training
     from .machinery import checkpoints, files
 
@@ -109,7 +33,7 @@ def train(out, dataset, **options):
         files.check_writable(out)  # before the training, not after it
         # beside a device nothing is kept
         checkpoint = None if files.is_stream(out) else checkpoints.path_beside(Path(out))
-        with resumable():
+        with options.resumable():
             run = training.train(config, checkpoint=checkpoint)
             records.write(run, out)
         if checkpoint:
@@ -138,31 +62,10 @@ def _report(run):
         click.echo(f"  {layer:<12} {R:.3f}{note}")
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as Ctrl-C does: in order."""
-
-
-@contextmanager
-def resumable():
-    """Ends a command that is stopped by SIGINT or SIGTERM with a line, and 130 or 143 as a shell would."""
-
-    def terminate(*_):
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        click.echo("stopped: what is recorded stays, and the same command goes on from there", err=True)
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @cli.command()
 @click.argument("names", metavar="[EXPERIMENT]...", nargs=-1)
-@WhichScaleOption
-@SetOption
+@options.WHICH_SCALE
+@options.SET
 @click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="runs at a time, one thread each"
@@ -191,10 +94,10 @@ def run(context, names, scale, changes, retrain, jobs, scheduler, precision, imp
         raise click.UsageError(
             "--jobs are processes here, --scheduler has workers elsewhere: give one of them"
         )
-    chosen = which(scale, changes)
+    chosen = options.which(scale, changes)
     planned = experiments.planned(chosen, names or None, precision)
-    refuse_without_runs(chosen, names)
-    with resumable():
+    experiments.check_has_runs(chosen, names)
+    with options.resumable():
         if import_:
             _merge(import_)
             return
@@ -216,13 +119,13 @@ def _merge(folder):
 
 
 @cli.command("list")
-@WhichScaleOption
-@SetOption
+@options.WHICH_SCALE
+@options.SET
 def list_(scale, changes):
     """Lists experiments, their runs, which are recorded; and what is trained at settings of one's own."""
     from . import library
 
-    chosen = which(scale, changes)
+    chosen = options.which(scale, changes)
     for experiment in experiments.EXPERIMENTS:
         done = {one.name: library.recorded(one) for one in experiments.planned(chosen, [experiment])}
         count = sum(file is not None for file in done.values())
@@ -234,7 +137,7 @@ def list_(scale, changes):
 
 
 @cli.command()
-@click.option("--scale", help=f"one of {', '.join(scales.SCALES)}  [default: all]")
+@click.option("--scale", help=f"{options.SCALES}  [default: all]")
 def verify(scale):
     """Checks every file in the folder of records.
 
@@ -252,7 +155,7 @@ def verify(scale):
 
 @cli.command()
 @click.argument("run")
-@ScaleOption
+@options.SCALE
 def reproduce(run, scale):
     """Trains a recorded run again, and says how far its numbers are from the record's.
 
@@ -278,14 +181,14 @@ def reproduce(run, scale):
 
 
 @cli.command()
-@WhichScaleOption
-@SetOption
+@options.WHICH_SCALE
+@options.SET
 def claims(scale, changes):
     """Prints the claims and the verdicts that the records give."""
     from .results import verdicts
     from .results.claims import CLAIMS
 
-    scale = which(scale, changes)
+    scale = options.which(scale, changes)
     click.echo(f"scale {scale}: {verdicts.about(scale)}")
     for claim, found in verdicts.judged(CLAIMS, verdicts.recorded(scale)):
         click.echo(f"{verdicts.brief(found)}\n  {claim.origin}: {claim.sentence}")
@@ -296,8 +199,8 @@ def claims(scale, changes):
 
 @cli.command()
 @click.argument("name")
-@WhichScaleOption
-@SetOption
+@options.WHICH_SCALE
+@options.SET
 @click.option(
     "--run", "file", type=click.Path(exists=True, dir_okay=False), help="draw a run that `train --out` made"
 )
@@ -319,11 +222,11 @@ def figure(name, scale, changes, file, beside, out):
         raise click.UsageError("--beside draws the recorded runs behind others: give --set or --run as well")
     out = out or f"{name}.svg"
     gallery.check_suffix(out)
-    chosen = origins.given(name, records.read(file), file, scale) if file else which(scale, changes)
+    chosen = origins.given(name, records.read(file), file, scale) if file else options.which(scale, changes)
     if isinstance(chosen, scales.Chosen) and chosen.changes:
         needed = origins.check_depends(name, chosen)
-        refuse_without_runs(chosen, needed)
-        with resumable():
+        experiments.check_has_runs(chosen, needed)
+        with options.resumable():
             own.train(chosen, needed)
     click.echo(gallery.save(name, chosen, out, beside))
 
@@ -374,9 +277,9 @@ def bench(widths, batch_size, precision, device, rounds, steps, jobs, all_, out)
 @cli.command()
 @click.option(
     "--scale",
-    help=f"one of {', '.join(scales.SCALES)}  [default: of each chapter the largest that is recorded]",
+    help=f"{options.SCALES}  [default: of each chapter the largest that is recorded]",
 )
-@SetOption
+@options.SET
 @click.option("--retrain", is_flag=True, help="train also what is recorded, and replace it")
 def book(scale, changes, retrain):
     """Executes the chapters and builds the site.
@@ -387,12 +290,12 @@ def book(scale, changes, retrain):
     from .site import book
 
     book.notebooks(paths.ROOT)  # refuses an installed package before hours of training, not after them
-    chosen = which(scale, changes) if scale or changes else None
+    chosen = options.which(scale, changes) if scale or changes else None
     if chosen or retrain:
         from .running import own
 
         needed = {name: None for names in experiments.CHAPTERS.values() for name in names}
-        with resumable():
+        with options.resumable():
             own.train(chosen or scales.chosen(scales.DEFAULT_SCALE), needed, retrain)
     click.echo(book.build(chosen))
 

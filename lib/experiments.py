@@ -210,6 +210,13 @@ def why_no_run(experiment: str, scale: str | Chosen) -> str | None:
     return f"{experiment} has no run at scale {scale}: {reason}"
 
 
+def check_has_runs(scale: Chosen, names: Iterable[str]) -> None:
+    """Raises ValueError when settings of one's own make no run of an experiment that is named, or of one with a form."""
+    for name in names if scale.changes else ():
+        if reason := why_no_run(name.partition("/")[0], scale):
+            raise ValueError(reason)
+
+
 def planned(
     scale: str | Chosen, names: Iterable[str] | None = None, precision: str | None = None
 ) -> list[Planned]:

@@ -55,7 +55,7 @@ def law(optimizer: torch.optim.Optimizer, group: Mapping) -> Law | None:
             settings = {name: _plain(value) for name, value in group.items() if name in _SETTINGS}
             return _of_class(cls.__name__, tuple(sorted(settings.items())))
         if "step" in vars(cls):  # what it does is its own
-            return None
+            break
     return None
 
 

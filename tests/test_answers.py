@@ -10,7 +10,7 @@ from test_open_questions import held_run, run_of, with_accuracy
 
 from lib import experiments, library, paths, questions, records, scales, theory
 from lib.config import Config
-from lib.figures import questions as figures
+from lib.figures import question_plots
 from lib.results import answers, claims, question_tables, rule
 from lib.results.answers import ANSWERS
 
@@ -165,11 +165,22 @@ def test_rates_are_those_of_the_convolutions():
 def test_a_gap_is_drawn_from_its_first_form_to_its_last():
     runs = {name: [with_accuracy(Config(seed=s), 90 + 3 * i + s) for s in range(2)] for i, name in enumerate(
         ("heavy-ball", "clipped", "lars"))}  # fmt: skip
-    figure = figures.gap(question_tables.accuracies(runs))
+    figure = question_plots.gap(question_tables.accuracies(runs))
     (axes,) = figure.axes
     dotted = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == pytest.approx([90.5, 96.5])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["heavy-ball", "clipped", "LARS"]
+
+
+def test_a_layer_without_a_top_has_a_cross():
+    rows = [("prep", 0.5, -0.2, 1.1), ("layer1", np.nan, np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=["layer", "octaves", "low", "high"])
+    (axes,) = question_plots.vertices(table).axes
+    assert [(text.get_text(), text.get_position()) for text in axes.texts] == [("×", (0, 1))]
+    assert [list(line.get_xdata()) for line in axes.lines if line.get_color() == "0.2"] == [
+        [-0.2, 1.1],
+        [0.5],
+    ]
 
 
 def test_what_is_drawn_is_planned():

@@ -435,6 +435,12 @@ def assert_same(before, after):
         assert before[key] == after[key]
 
 
+def test_a_parameter_without_a_shape_is_named():
+    model = nn.Sequential(nn.LazyLinear(3))
+    with pytest.raises(ValueError, match="0.weight has no shape yet; run the model once before"):
+        scale_invariant(model, lambda: model(torch.ones(2, 4)).sum())
+
+
 @pytest.mark.parametrize("raises_at", [None, 1, 2, 4])
 def test_the_model_is_left_as_it_was(raises_at):
     model = nn.Sequential(Counting(1e-5), nn.Dropout(0.2), frozen_norm_of_four())

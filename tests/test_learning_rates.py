@@ -125,6 +125,16 @@ def test_the_best_learning_rate_of_a_parabola_is_its_vertex(missing):
     assert tops.spread_octaves(optima) == pytest.approx(1.5)
 
 
+def test_a_reader_sees_best_rates_with_intervals_and_what_the_common_one_costs():
+    shown = tops.summary(table_of(parabola))
+    assert shown["best λ"].tolist() == ["0.28", "0.48", "0.8"] and list(shown.index) == list(TOPS)
+    assert shown["90 % interval"].tolist() == ["0.28 to 0.28", "0.48 to 0.48", "0.8 to 0.8"]
+    assert shown["accuracy at best λ, %"].tolist() == [94.0, 90.0, 92.0]
+    assert shown["accuracy at λ = 0.4, %"].tolist() == [93.9, 90.0, 91.6]
+    rising = tops.summary(table_of(lambda name, octave, seed: TOPS[name][1] + 0.01 * octave, seeds=(0,)))
+    assert set(rising["best λ"]) == {"3.2, the end of the range"} and set(rising["90 % interval"]) == {"–"}
+
+
 def test_the_best_learning_rate_is_that_of_the_means_over_seeds():
     noise = np.random.default_rng(0).normal(0, 0.002, 7)
 

@@ -19,6 +19,14 @@ def tensors(seed=0):
     return [torch.randn(s, generator=generator, dtype=torch.float64) for s in [(4, 3), (5,), (2, 3, 2), ()]]
 
 
+def take_steps(optimizer, weights, seeds):
+    """A step for each seed, along random gradients."""
+    for seed in seeds:
+        for w, g in zip(weights, tensors(seed), strict=True):
+            w.grad = g
+        optimizer.step()
+
+
 @pytest.mark.parametrize("weight_decay", [0, 0.05])
 @pytest.mark.parametrize("form", FORMS)
 def test_steps_are_those_of_torch(form, weight_decay):
@@ -65,9 +73,7 @@ def test_decoupled_decay_is_outside_momentum(momentum, nesterov):
 def test_without_momentum_decay_is_the_same_coupled_or_not():
     pairs = [[nn.Parameter(t) for t in tensors()] for _ in range(2)]
     for weights, decoupled in zip(pairs, (False, True), strict=True):
-        for w, g in zip(weights, tensors(1), strict=True):
-            w.grad = g
-        SGD(weights, lr=0.3, weight_decay=0.1, decoupled=decoupled).step()
+        take_steps(SGD(weights, lr=0.3, weight_decay=0.1, decoupled=decoupled), weights, [1])
     torch.testing.assert_close(*pairs, rtol=1e-14, atol=1e-15)
 
 
@@ -182,20 +188,14 @@ def test_a_bad_setting_is_named(name, value):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_state_dict_round_trip(form):
-    def steps(optimizer, weights, seeds):
-        for seed in seeds:
-            for w, g in zip(weights, tensors(seed), strict=True):
-                w.grad = g
-            optimizer.step()
-
     weights = [nn.Parameter(t) for t in tensors()]
     optimizer = SGD(weights, lr=0.1, weight_decay=0.1, **form)
-    steps(optimizer, weights, range(3))
+    take_steps(optimizer, weights, range(3))
     resumed = [nn.Parameter(w.detach().clone()) for w in weights]
     other = SGD(resumed, lr=9.0)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for o, ws in [(optimizer, weights), (other, resumed)]:
-        steps(o, ws, range(3, 6))
+        take_steps(o, ws, range(3, 6))
     assert all(torch.equal(a, b) for a, b in zip(weights, resumed, strict=True))
 
 
@@ -274,20 +274,14 @@ def test_a_group_may_have_settings_of_its_own():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_state_of_torchs_sgd_is_gone_on_from(form):
-    def steps(optimizer, weights, seeds):
-        for seed in seeds:
-            for w, g in zip(weights, tensors(seed), strict=True):
-                w.grad = g
-            optimizer.step()
-
     theirs = [nn.Parameter(t) for t in tensors()]
     torchs = torch.optim.SGD(theirs, lr=0.1, weight_decay=0.01, **form)
-    steps(torchs, theirs, range(3))
+    take_steps(torchs, theirs, range(3))
     ours = [nn.Parameter(w.detach().clone()) for w in theirs]
     optimizer = SGD(ours, lr=9.0)
     optimizer.load_state_dict(copy.deepcopy(torchs.state_dict()))
-    steps(torchs, theirs, range(3, 6))
-    steps(optimizer, ours, range(3, 6))
+    take_steps(torchs, theirs, range(3, 6))
+    take_steps(optimizer, ours, range(3, 6))
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
 
 
@@ -338,11 +332,8 @@ def test_a_clip_that_no_gradient_reaches_is_sgd():
     ours, theirs = ([nn.Parameter(t) for t in tensors()] for _ in range(2))
     settings = dict(lr=0.1, momentum=0.9, weight_decay=0.05)
     pair = [ClippedSGD(ours, **settings, clip=1e3, decay=0.99), SGD(theirs, **settings)]
-    for seed in range(20):
-        for optimizer, weights in zip(pair, (ours, theirs), strict=True):
-            for w, g in zip(weights, tensors(seed), strict=True):
-                w.grad = g
-            optimizer.step()
+    for optimizer, weights in zip(pair, (ours, theirs), strict=True):
+        take_steps(optimizer, weights, range(20))
     assert all(map(torch.equal, ours, theirs))
 
 
@@ -382,14 +373,11 @@ def test_a_variant_out_of_range_is_named(make, name):
 def test_clipped_sgd_goes_on_from_its_state():
     first, second = ([nn.Parameter(t) for t in tensors()] for _ in range(2))
     optimizer = ClippedSGD(first, lr=0.1, momentum=0.9, clip=1.0, decay=0.9)
-    for seed in range(10):
-        if seed == 5:
-            for a, b in zip(first, second, strict=True):
-                b.data.copy_(a.data)
-            other = ClippedSGD(second, lr=0.1, momentum=0.9, clip=1.0, decay=0.9)
-            other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-        for some, its in ((first, optimizer), *([(second, other)] if seed >= 5 else [])):
-            for w, g in zip(some, tensors(seed), strict=True):
-                w.grad = g
-            its.step()
+    take_steps(optimizer, first, range(5))
+    for a, b in zip(first, second, strict=True):
+        b.data.copy_(a.data)
+    other = ClippedSGD(second, lr=0.1, momentum=0.9, clip=1.0, decay=0.9)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for weights, its in ((first, optimizer), (second, other)):
+        take_steps(its, weights, range(5, 10))
     assert all(map(torch.equal, first, second))

@@ -315,3 +315,28 @@ def test_widths_are_compared_layer_by_layer():
     assert "1.01 to 1.01 at the smaller width and from 0.97 to 0.97 at the larger" in said
     assert "how much successive gradients oppose" in widths._why([(narrow, wide)])
     assert "does not explain" in widths._why([(narrow, wide), (wide, narrow)])
+
+
+def test_widths_are_those_of_the_forms_that_are_recorded_at_both(monkeypatch):
+    def forms(scale, experiment):
+        if experiment == "gradient-noise":
+            return {"frozen": []}
+        config = replace(POST, width=widths.SCALES.index(scale) + 1)
+        runs = [synthetic_run(replace(config, seed=seed)) for seed in range(2)]
+        return {"sgd": runs[:0], "heavy-ball": runs, "nesterov": runs if scale == "small" else []}
+
+    monkeypatch.setattr(library, "forms", forms)
+    of_both = widths.recorded()
+    assert list(of_both) == ["heavy-ball"]
+    found = widths.table(of_both)
+    assert list(found.columns)[:2] == [("R", "width 1"), ("R", "width 2")]
+    assert list(found.index) == [("heavy-ball", layer) for layer in LAYERS[:2]]
+    expected = analysis.equilibrium(of_both["heavy-ball"][1])["R"].drop("classifier")
+    np.testing.assert_allclose(found["R", "width 2"], expected)
+    assert widths.shown().loc[("heavy-ball", "prep"), ("R", "width 2")] == f"{expected['prep']:.3f}"
+    said = widths.text()
+    assert (
+        "Not recorded at both widths yet: no momentum, Nesterov." in said and "With heavy-ball, R is" in said
+    )
+    assert "run gradient-noise --scale paper" in said
+    assert widths.source().startswith("scale small: digits, width 1") and "; scale paper:" in widths.source()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import TINY, assert_same_run, recordable_run
 
-from lib import records
+from lib import checks, records
 from lib.config import Config, layers_of
 from lib.machinery import files
 from lib.records import RecordError
@@ -116,7 +116,7 @@ def test_a_record_of_before_products_and_filters_were_measured_is_read(tmp_path)
     run = recordable_run(replace(TINY, noise_every=2))
     before = replace(run, noise=run.noise.drop(columns="grad_product"), frozen_filters=no_frozen_filters())
     with pytest.MonkeyPatch.context() as earlier:
-        earlier.setattr(records, "NOISE_COLUMNS", list(before.noise))
+        earlier.setattr(checks, "NOISE_COLUMNS", list(before.noise))
         records.write(before, tmp_path / "before.parquet", every=0)
     back = records.read(tmp_path / "before.parquet")
     assert back.noise["grad_product"].isna().all() and back.frozen_filters.empty
@@ -212,7 +212,10 @@ def test_a_table_that_is_not_that_of_the_run(path, change, reason):
         ({"format": "0"}, "format 0"),
         ({"format": "99"}, "format 99"),
         ({"format": None}, "not a record"),
-        *(({name: None}, f"run.{name}") for name in ("config", "key", "epochs", "provenance")),
+        *(
+            ({name: None}, f"do not make a run ('{name}')")
+            for name in ("config", "key", "epochs", "provenance")
+        ),
         *(({name: "{"}, "do not make a run") for name in ("config", "epochs", "provenance")),
         ({"config": "[1]"}, "do not make a run"),
         ({"config": '{"warmup": 5}'}, "warmup"),

@@ -296,7 +296,11 @@ def test_what_another_process_trains_is_waited_for(six, monkeypatch):
     paths[0].parent.mkdir(parents=True)
     others = [files.claim(path) for path in paths[:2]]
     assert all(others)
-    lines = []
+    lines, ends = [], []
+
+    def ended(text):
+        lines.append(text)
+        ends.append(text)
 
     def wait(seconds):
         waits.append(lines[-1])
@@ -307,11 +311,12 @@ def test_what_another_process_trains_is_waited_for(six, monkeypatch):
 
     waits = []
     monkeypatch.setattr(runner.time, "sleep", wait)
-    runner.run(six, report=lines.append)
+    runner.run(six, report=lines.append, ended=ended)
     said = "in training by another process, which is waited for: six sgd-seed0, six sgd-seed1"
     assert waits == [said, said] and lines[4] == said
     assert lines[5] == "six sgd-seed0: recorded already"
     assert lines[6].startswith("six sgd-seed1: test accuracy") and len(lines) == 7
+    assert ends == [line for line in lines if line != said]  # each run's own, once
     assert all(path.exists() for path in paths)
 
 

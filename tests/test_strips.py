@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from lib.figures import strips
+from lib.figures import layout, strips
 from lib.results import claims, rule
 from lib.results.rule import Bound, around, decide
 
@@ -70,3 +70,10 @@ def test_the_overview_has_a_row_of_dots_for_each_claim():
     assert max(line.get_xdata()[0] for line in dots) == strips.FAR  # 0.95 is 25 bounds from 1.2
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ratio (post)", "rotation (ours)"]
     assert [text.get_text() for text in axes.texts] == [rule.FAILS, rule.FAILS]
+
+
+def test_on_a_phone_each_name_stands_above_its_row():
+    with layout.narrow():
+        (axes,) = strips.overview([(CLAIMS["ratio"], found())]).axes
+    (above,) = [text for text in axes.texts if text.get_text() == "ratio (post)"]
+    assert above.get_position()[1] < 0 and [text.get_text() for text in axes.get_yticklabels()] == [""]

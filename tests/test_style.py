@@ -184,3 +184,10 @@ def test_a_smaller_drawing_has_the_same_marks():
     assert len(found[0]) == len(found[1]) >= 500
     np.testing.assert_allclose(*found, atol=0.006)
     assert len(after) < 0.7 * len(before)
+
+
+def test_marks_of_different_styles_keep_their_own():
+    marks = ['<use x="1" style="fill: #111"/>', '<use x="2" style="fill: #222"/>']
+    alike, mixed = (f'<g clip-path="url(#p)">\n{one}\n{other}\n</g>' for one, other in (marks[:1] * 2, marks))
+    assert vector.smaller(mixed) == mixed
+    assert vector.smaller(alike).count("style") == 1

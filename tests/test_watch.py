@@ -302,6 +302,23 @@ def test_what_is_not_known_is_not_predicted():
         assert table[["R", "rotation_over_predicted", "relaxation_steps"]].isna().all(axis=None)
 
 
+def test_a_law_follows_the_class_and_its_settings():
+    def law(kind, **settings):
+        optimizer = kind([nn.Parameter(torch.ones(3))], **settings)
+        return laws.law(optimizer, optimizer.param_groups[0])
+
+    class SGDW(optimizers.SGD):
+        """As other libraries have it, whose decay is decoupled without being asked."""
+
+    sgd = dict(lr=0.25, weight_decay=0.02, momentum=0.9)
+    tensor = sgd | {"lr": torch.tensor(0.25)}
+    assert law(torch.optim.SGD, **tensor) == law(torch.optim.SGD, **sgd)
+    assert law(SGDW, **sgd) == law(optimizers.SGD, **sgd, decoupled=True) != law(optimizers.SGD, **sgd)
+    assert law(optimizers.ClippedSGD, **sgd, clip=1.0, decay=0.9) is None
+    adam = dict(lr=1e-3, weight_decay=0.1)
+    assert law(torch.optim.Adam, **adam) and law(torch.optim.Adam, **adam, amsgrad=True) is None
+
+
 def test_settings_without_an_equilibrium_are_refused_and_the_hooks_taken_off():
     model = Weights(w=SHAPE)
     optimizer = torch.optim.SGD(model.parameters(), lr=3.0, weight_decay=1.0)

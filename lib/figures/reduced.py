@@ -19,6 +19,11 @@ def thinned(steps: pd.DataFrame) -> pd.DataFrame:
     return steps[steps["step"] % every == 0]
 
 
+def circles(steps: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Those columns of the steps that are drawn as circles, with ``layer`` and ``epoch``."""
+    return thinned(steps)[["layer", "epoch", *columns]].reset_index(drop=True)
+
+
 def averaged(steps: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means of a column over each quarter of an epoch, with the range of most steps around them.
 

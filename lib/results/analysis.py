@@ -103,8 +103,7 @@ def with_norm_equation(run: Run, others: Sequence[Run] = (), correlated: bool = 
     ``others``, runs of the same form; where there are none, by the run's own, which restates that gradients are
     orthogonal to weights and predicts nothing. Unless ``correlated``, gradients are taken for uncorrelated.
     """
-    table = dynamics(run).assign(c_sq=lambda t: (t["grad_norm_sq"] * t["weight_norm_sq"]).astype(float))
-    sources = [run] if not others else others
+    table, sources = dynamics(run), others or [run]
     c_sq = sum((r.steps["grad_norm_sq"] * r.steps["weight_norm_sq"]).to_numpy(float) for r in sources)
     # the forcing has c²(1+2ρo): o weighs as c² does
     doubled = sum(
@@ -135,29 +134,28 @@ def ratio_by_epoch(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
     fall of λ alone makes of it; NaN before the fall.
     """
     own = with_norm_equation(run)
-    columns = [_by_epoch(own), _along_equation(own).rename("R_ode")]
+    columns = [ratio_of_epochs(own), _along_equation(own).rename("R_ode")]
     if others:
         columns.append(_along_equation(with_norm_equation(run, others)).rename("R_others"))
     table = pd.concat(columns, axis=1).reset_index()
-    return table.assign(
-        R_others=table.get("R_others", np.nan), R_end=lambda t: end_of_training(run, t["epoch"])
-    )
+    return table.assign(R_others=table.get("R_others", np.nan), R_end=end_of_training(run, table["epoch"]))
 
 
-def _by_epoch(table: pd.DataFrame) -> pd.Series:
+def ratio_of_epochs(table: pd.DataFrame) -> pd.Series:
+    """R for each layer and ``epoch``, its middle, from `dynamics`."""
     return ratio_to_line(table.assign(epoch=np.floor(table["epoch"]) + 0.5), ["layer", "epoch"])
 
 
 def _along_equation(table: pd.DataFrame) -> pd.Series:
     """R by epoch where the norm is that of `with_norm_equation`, and so the gradient c over that norm."""
     gradient = table["c_sq"] / table["norm_sq_ode"]
-    return _by_epoch(table.assign(grad_norm_sq=gradient, weight_norm_sq=table["norm_sq_ode"]))
+    return ratio_of_epochs(table.assign(grad_norm_sq=gradient, weight_norm_sq=table["norm_sq_ode"]))
 
 
 def equation_error(run: Run, correlated: bool, after_epoch: float = 2) -> float:
     """Greatest |R − R of the norm equation, driven by the run's own c| of a convolution in an epoch after that."""
     table = convolutions(with_norm_equation(run, correlated=correlated))
-    off = (_by_epoch(table) - _along_equation(table)).abs().reset_index(name="off")
+    off = (ratio_of_epochs(table) - _along_equation(table)).abs().reset_index(name="off")
     return float(off.loc[off["epoch"] > after_epoch * run.config.epochs / 24, "off"].max())
 
 

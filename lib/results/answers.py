@@ -4,14 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pandas as pd
-
 from .. import experiments, library, scales
 from ..records import NotRecordedError
-from ..run import Run
 from ..scales import Chosen
 from . import claims, open_questions, phrases, rule, verdicts
-from .numbers import NONE, Numbers
+from .numbers import NONE, Numbers, paired
 from .rule import Verdict
 
 GOOD, BAD = (rule.HOLDS, rule.INSIDE), (rule.FAILS, rule.OUTSIDE)
@@ -120,26 +117,18 @@ def _plateau(scale: str | Chosen) -> Numbers:
 def _lars_parts(scale: str | Chosen) -> Numbers:
     """The gap in training accuracy from LARS to SGD."""
     sgd, lars = (library.runs(scale, name) for name in ("dynamics/heavy-ball", "lars/lars"))
-    return {"gap": phrases.difference(_paired(sgd, lars))}
+    return {"gap": phrases.difference(paired(sgd, lars, open_questions.train_accuracy))}
 
 
 def _start(scale: str | Chosen) -> Numbers:
     """What a start in equilibrium changes, with the warm-up and with a fifth of it."""
     sgd = library.runs(scale, "dynamics/heavy-ball")
-    return {
-        f"equilibrium_{warm_up}": phrases.difference(
-            _paired(library.runs(scale, f"start/equilibrium-warm-up{warm_up}"), sgd)
-        )
-        for warm_up in (5, 1)
-    }
-
-
-def _paired(runs: list[Run], reference: list[Run]) -> pd.Series:
-    """Training accuracy less that of a reference, in %, for each seed that both have."""
-    of, to = (
-        {run.config.seed: open_questions.train_accuracy(run) for run in some} for some in (runs, reference)
-    )
-    return pd.Series({seed: of[seed] - to[seed] for seed in of if seed in to})
+    found = {}
+    for warm_up in (5, 1):
+        runs = library.runs(scale, f"start/equilibrium-warm-up{warm_up}")
+        apart = paired(runs, sgd, open_questions.train_accuracy)
+        found[f"equilibrium_{warm_up}"] = phrases.difference(apart)
+    return found
 
 
 #: What chapters say beside their answer.

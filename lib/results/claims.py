@@ -18,8 +18,7 @@ def of_chapter(chapter: str | None) -> list[Claim]:
     """The claims of a chapter, or all; raises ValueError when it has none."""
     chosen = [claim for claim in CLAIMS if chapter in (None, claim.chapter)]
     if not chosen:
-        chapters = ", ".join(dict.fromkeys(claim.chapter for claim in CLAIMS))
-        raise ValueError(f"chapter={chapter!r} has no claims; it must be one of {chapters}")
+        raise ValueError(f"chapter={chapter!r} has no claims; it must be one of {', '.join(CHAPTERS)}")
     return chosen
 
 
@@ -168,3 +167,5 @@ CLAIMS = (
     ),
     *OPEN_CLAIMS,
 )  # fmt: skip
+#: Those that have claims, in their order.
+CHAPTERS = tuple(dict.fromkeys(claim.chapter for claim in CLAIMS))

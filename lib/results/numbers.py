@@ -3,6 +3,8 @@
 What is said of a range over layers is said of the convolutions, unless the classifier is named.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -39,9 +41,11 @@ def difference(name: str, of_seeds: pd.Series) -> Numbers:
     return {name: text, f"{name}_seeds": len(of_seeds)}
 
 
-def paired(runs: list[Run], reference: list[Run]) -> pd.Series:
-    """Final accuracy less that of a reference, in %, for each seed that both have."""
-    of, to = ({run.config.seed: 100 * run.test_accuracy for run in some} for some in (runs, reference))
+def paired(
+    runs: list[Run], reference: list[Run], accuracy: Callable[[Run], float] = lambda r: 100 * r.test_accuracy
+) -> pd.Series:
+    """Final ``accuracy`` less that of a reference, in %, for each seed that both have."""
+    of, to = ({run.config.seed: accuracy(run) for run in some} for some in (runs, reference))
     return pd.Series({seed: of[seed] - to[seed] for seed in of if seed in to})
 
 

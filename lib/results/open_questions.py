@@ -37,10 +37,6 @@ def train_accuracy(run: Run) -> float:
     return 100 * float(run.epochs["train_accuracy"].iloc[-1])
 
 
-def _number(value: float, of: str) -> pd.Series:
-    return pd.Series({of: float(value)})
-
-
 # plateau
 
 
@@ -86,7 +82,7 @@ def ratio_to_line_of(window: Window, run: Run, reference: Run) -> pd.Series:
 
 def train_difference(window: Window, run: Run, reference: Run) -> pd.Series:
     """Training accuracy less that of a reference."""
-    return _number(train_accuracy(run) - train_accuracy(reference), "difference")
+    return st.number(train_accuracy(run) - train_accuracy(reference), "difference")
 
 
 def gap_closed(seeds: Seeds, window: Window) -> pd.DataFrame:
@@ -121,14 +117,9 @@ def ratio_with_its_decay(window: Window, run: Run) -> pd.Series:
 
 def recovery(window: Window, run: Run, reference: Run) -> pd.Series:
     """The first epoch, from 0, in which R of a layer is `RECOVERED` of a reference's; how many there are, if none."""
-    R, normal = (_by_epoch(r) for r in (run, reference))
+    R, normal = (analysis.ratio_of_epochs(rows(r)) for r in (run, reference))
     back = (R / normal >= RECOVERED).groupby("layer", observed=True)
     return back.agg(lambda of_layer: float(np.argmax(of_layer)) if of_layer.any() else run.config.epochs)
-
-
-def _by_epoch(run: Run) -> pd.Series:
-    table = rows(run)
-    return analysis.ratio_to_line(table.assign(epoch=np.floor(table["epoch"])), ["epoch", "layer"])
 
 
 def scale_differences(window: Window, *runs: Run) -> pd.Series:
@@ -165,7 +156,7 @@ def turn_of_adamw(window: Window, run: Run) -> pd.Series:
 def spread_of_turns(window: Window, run: Run) -> pd.Series:
     """By how much the layer that turns most turns more than the one that turns least, as a fraction."""
     found = turns(run, window)
-    return _number(found.max() / found.min() - 1, "layers")
+    return st.number(found.max() / found.min() - 1, "layers")
 
 
 def turn_of_the_layer(window: Window, baseline: Run, *runs: Run) -> pd.Series:
@@ -238,7 +229,7 @@ def best_rate(runs: list[Run]) -> float:
 def octaves_between(window: Window, *runs: Run) -> pd.Series:
     """Octaves from the best λ of the first network to that of the second."""
     first, second = (best_rate(some) for some in _by_network(runs).values())
-    return _number(second - first, "octaves")
+    return st.number(second - first, "octaves")
 
 
 def range_of_accuracy(window: Window, *runs: Run) -> pd.Series:

@@ -3,7 +3,6 @@
 What is said of a range over layers is said of the convolutions, unless the classifier is named.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -14,19 +13,7 @@ from .. import experiments, library, scales
 from ..config import layers_of
 from ..machinery import speeds
 from ..run import DivergedError, Run
-from . import (
-    analysis,
-    answers,
-    costs,
-    filters,
-    ghosts,
-    learning_rates,
-    numbers,
-    phrases,
-    precisions,
-    summaries,
-    tops,
-)
+from . import analysis, answers, costs, filters, ghosts, numbers, phrases, precisions, summaries, sweeps
 from .numbers import NONE, Numbers
 
 
@@ -205,14 +192,14 @@ def lars(scale: str) -> Numbers:
         | {"difference": phrases.difference(numbers.paired(lars, sgd))}
         | {"window": analysis.window_text(sgd[0].config.epochs)}
         | {"length": phrases.counted(sgd[0].config.epochs, "epoch")}
-        | _tuned(library.runs(scale, "tuning"))
+        | sweeps.of_tuning(library.runs(scale, "tuning"))
     )
 
 
 def sweep(scale: str) -> Numbers:
     """Best learning rates, what it costs to choose by the common λ, and how far seeds alone are apart, in %."""
     alike = library.runs(scale, "dynamics/heavy-ball")
-    found = _swept(library.runs(scale, "sweep"))
+    found = sweeps.of_sweep(library.runs(scale, "sweep"))
     return found | {"chance": phrases.chance(alike), "middle": alike[0].config.lr}
 
 
@@ -243,64 +230,6 @@ def live_table(run: Run) -> pd.DataFrame:
 def cost(scale: str) -> Numbers:
     """What was measured of speed, the same whatever the scale, and what precision changes."""
     return costs.numbers(*speeds.read()) | {"precision": precisions.text(scale)}
-
-
-def _tuned(runs: list[Run]) -> Numbers:
-    """The best accuracy of each optimiser, in %, at which λ, what was tried, and their difference seed by seed."""
-    accuracies = learning_rates.tuned(runs)
-    found = {}
-    for name in ("sgd", "lars"):
-        best = float(accuracies[name].idxmax())
-        edge = best in (accuracies.index.min(), accuracies.index.max())
-        found |= {
-            f"{name}_best": round(float(100 * accuracies[name].max()), 2),
-            f"{name}_best_lr": best,
-            f"{name}_edge": "at the edge of what was tried, so that a better one may lie beyond"
-            if edge
-            else "inside what was tried",
-        }
-    of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
-    counts = Counter((run.config.optimizer, run.config.lr) for run in runs).values()
-    fewest, most = min(counts), max(counts)
-    return (
-        found
-        | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
-        | {"tuned_length": phrases.counted(runs[0].config.epochs, "epoch")}
-        | {"tuned_seeds": phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds"}
-        | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
-    )
-
-
-def _swept(runs: list[Run]) -> Numbers:
-    """Best learning rates with their intervals, what it costs to choose by the common λ, and how far runs go, in %."""
-    table = learning_rates.with_enough(learning_rates.table(runs))
-    optima = tops.optima(table)
-    losses, rank_correlation = tops.selection(table)
-    whole, near = (tops.lack_of_fit(t) for t in (table, tops.near_top(table)))
-    distances = {run.config.lr: learning_rates.relaxations(run.config) for run in runs}
-    n, common = len(optima), learning_rates.common(table)
-    found = {
-        "best_low": optima["lr"].min(),
-        "best_high": optima["lr"].max(),
-        "octaves": tops.spread_octaves(optima),
-        "loss_low": 100 * losses["loss"].min(),
-        "loss_high": 100 * losses["loss"].max(),
-        "relaxations_low": min(distances.values()),
-        "relaxations_common": distances[common],
-        "relaxations_high": max(distances.values()),
-    }
-    return numbers.rounded(found, 3) | {
-        "networks": n,
-        "length": phrases.counted(runs[0].config.epochs, "epoch"),
-        "best": str(losses["best"].idxmax()),
-        "rank_correlation": numbers.signed(rank_correlation),
-        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
-        "next_rank": numbers.signed(1 - 12 / (n**3 - n)),
-        "misfits_whole": int((whole < 0.05).sum()),
-        "misfits_near": int((near < 0.05).sum()),
-        "above": int((optima["lr"] > common).sum()),
-        "common": common,
-    }
 
 
 #: By the chapter's file name.

@@ -86,13 +86,12 @@ def by_initial_scale(runs: Sequence[Run]) -> pd.DataFrame:
 
 def ratios_by_epoch(forms: Forms) -> pd.DataFrame:
     """R for each form and epoch, the mean over layers and seeds: ``form``, ``epoch``, ``R``."""
-
-    def of(run: Run) -> pd.Series:
-        table = rows(run)
-        table = table.assign(epoch=np.floor(table["epoch"]) + 0.5)
-        return analysis.ratio_to_line(table, ["epoch", "layer"]).groupby("epoch").mean()
-
-    found = {form: pd.concat([of(run) for run in runs], axis=1).mean(axis=1) for form, runs in forms.items()}
+    found = {
+        form: pd.concat(
+            [analysis.ratio_of_epochs(rows(run)).groupby("epoch").mean() for run in runs], axis=1
+        ).mean(axis=1)
+        for form, runs in forms.items()
+    }
     return pd.concat(found, names=["form", "epoch"]).rename("R").reset_index()
 
 

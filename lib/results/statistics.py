@@ -69,7 +69,8 @@ def _rows(run: Run, window: Window) -> pd.DataFrame:
     return analysis.convolutions(_all_layers(run, window))
 
 
-def _number(value: float, of: str) -> pd.Series:
+def number(value: float, of: str) -> pd.Series:
+    """One number, of what it is."""
     return pd.Series({of: float(value)})
 
 
@@ -109,7 +110,7 @@ def growth_over_shrinkage(window: Window, run: Run) -> pd.Series:
 def peaks_within(window: Window, run: Run) -> pd.Series:
     """How many convolutions have their largest |w|² of the run within the window."""
     peaks = analysis.peaks(analysis.convolutions(run.steps)) * 24 / run.config.epochs
-    return _number(peaks.between(*window).sum(), "layers")
+    return number(peaks.between(*window).sum(), "layers")
 
 
 def ratio(window: Window, run: Run) -> pd.Series:
@@ -131,12 +132,12 @@ def rotation(window: Window, run: Run) -> pd.Series:
 def further_from_line(window: Window, run: Run, reference: Run) -> pd.Series:
     """How many convolutions have a larger |R − 1| than in a reference."""
     further = (ratio(window, run) - 1).abs() > (ratio(window, reference) - 1).abs()
-    return _number(further.sum(), "layers")
+    return number(further.sum(), "layers")
 
 
 def median_distance(window: Window, run: Run) -> pd.Series:
     """Median |R − 1| of the convolutions."""
-    return _number((ratio(window, run) - 1).abs().median(), "layers")
+    return number((ratio(window, run) - 1).abs().median(), "layers")
 
 
 def against_equation(seeds: Seeds, window: Window) -> pd.DataFrame:
@@ -191,7 +192,7 @@ def step_of_batch(window: Window, whole: Run, part: Run) -> pd.Series:
 
 def accuracy_difference(window: Window, run: Run, reference: Run) -> pd.Series:
     """Final test accuracy less that of a reference, in %."""
-    return _number(100 * (run.test_accuracy - reference.test_accuracy), "difference")
+    return number(100 * (run.test_accuracy - reference.test_accuracy), "difference")
 
 
 def tuned_difference(seeds: Seeds, window: Window) -> pd.DataFrame:

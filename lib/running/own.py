@@ -1,9 +1,11 @@
 """Settings of one's own: which runs a chapter or a figure shows, and their training where they are not recorded."""
 
 import ast
+import itertools
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from .. import experiments, library, scales
@@ -61,20 +63,16 @@ def train(chosen: Chosen, names: Iterable[str], retrain: bool = False) -> None:
         return
     from . import runner  # with torch, which those who only read never load
 
-    start, left = time.monotonic(), {one.title for one in missing}
+    start, ends = time.monotonic(), itertools.count(1)
+    say = partial(print, file=sys.stderr, flush=True)
 
-    def report(text: str) -> None:
-        # what is said of one run, with its title before it, is how it ended
-        left.discard(text.partition(":")[0])
-        done = len(missing) - len(left)
-        seconds = (time.monotonic() - start) / max(done, 1) * len(left)
-        print(
-            f"{text}; {done} of {len(missing)} done, about {seconds:.0f} s to go", file=sys.stderr, flush=True
-        )
+    def ended(text: str) -> None:
+        done = next(ends)
+        seconds = (time.monotonic() - start) / done * (len(missing) - done)
+        say(f"{text}; {done} of {len(missing)} done, about {seconds:.0f} s to go")
 
-    runs = f"{len(missing)} run{'s' if len(missing) > 1 else ''}"
-    print(f"to be trained first, at scale {chosen}: {runs}", file=sys.stderr, flush=True)
-    runner.run(missing, retrain=retrain, report=report)
+    say(f"to be trained first, at scale {chosen}: {len(missing)} run{'s' if len(missing) > 1 else ''}")
+    runner.run(missing, retrain=retrain, report=say, ended=ended)
 
 
 def said_of(diverged: Mapping[str, Run]) -> str:

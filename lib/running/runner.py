@@ -24,6 +24,7 @@ def run(
     jobs: int = 1,
     scheduler: str | None = None,
     report: Callable[[str], None] = print,
+    ended: Callable[[str], None] | None = None,
 ) -> None:
     """Trains and records the planned runs that are not recorded yet.
 
@@ -35,6 +36,8 @@ def run(
     With ``jobs`` above 1, so many run at a time, each in a process with one thread. With
     ``scheduler``, the address of a Dask scheduler, its workers train, each with as many threads as
     it has; records are written here, and checkpoints nowhere.
+
+    What happens is said to ``report`` in lines; how each run ended to ``ended``, once for each, if that is given.
 
     Raises
     ------
@@ -49,17 +52,17 @@ def run(
         raise ValueError(
             f"jobs={jobs} is not allowed with a scheduler, whose workers set how many run at a time"
         )
-    todo = {}
+    todo, ended = {}, ended or report
     for one in planned:
         if (path := library.recorded(one, any_precision=False)) and not retrain:
-            _report_recorded(one, path, report)
+            _report_recorded(one, path, ended)
         else:
             todo[one.title] = one
             files.check_writable(library.path(one))
     waits = False
     while todo:
-        claims = _Claims(todo, retrain, report)
-        with closing(claims), closing(_trained(claims, jobs, scheduler)) as trained:
+        claims = _Claims(todo, retrain, ended)
+        with closing(claims), closing(_trained(claims, jobs, scheduler, report)) as trained:
             for title, result in trained:
                 claims.record(title, result)
         todo = claims.elsewhere
@@ -70,10 +73,12 @@ def run(
             time.sleep(POLL_SECONDS)
 
 
-def _trained(claims: "_Claims", jobs: int, scheduler: str | None) -> Generator[tuple[str, Run], None, None]:
+def _trained(
+    claims: "_Claims", jobs: int, scheduler: str | None, report: Callable[[str], None]
+) -> Generator[tuple[str, Run], None, None]:
     if scheduler:
         if configs := {one.title: one.config for one in claims.given_out()}:
-            yield from cluster.train_all(configs, scheduler, claims.report)
+            yield from cluster.train_all(configs, scheduler, report)
         return
     trainings = (
         (one.title, partial(training.outcome, one.config, title=one.title, checkpoint=_checkpoint(one)))
@@ -89,7 +94,7 @@ def _checkpoint(one: Planned):
     return checkpoints.path_beside(library.path(one))
 
 
-def _report_recorded(one: Planned, path: Path, report: Callable[[str], None]) -> None:
+def _report_recorded(one: Planned, path: Path, ended: Callable[[str], None]) -> None:
     run = library.read(path)  # a damaged record is an error, not a run that is done
     # of a process that was killed between the record and this; a read-only disk refuses to remove even nothing
     if _checkpoint(one).exists():
@@ -98,14 +103,14 @@ def _report_recorded(one: Planned, path: Path, report: Callable[[str], None]) ->
     if files.lock_beside(path).exists() and (lock := files.claim(path)):
         files.give_free(lock)
     note = "" if run.diverged_at is None else f", diverged at step {run.diverged_at}"
-    report(f"{one.title}: recorded already{note}")
+    ended(f"{one.title}: recorded already{note}")
 
 
 class _Claims:
     """Runs that this process trains, and no other at the same time."""
 
-    def __init__(self, todo: dict[str, Planned], retrain: bool, report: Callable[[str], None]):
-        self.todo, self.retrain, self.report = todo, retrain, report
+    def __init__(self, todo: dict[str, Planned], retrain: bool, ended: Callable[[str], None]):
+        self.todo, self.retrain, self.ended = todo, retrain, ended
         self.held: dict[str, BaseFileLock] = {}
         self.elsewhere: dict[str, Planned] = {}  # those that another process trains
 
@@ -120,7 +125,7 @@ class _Claims:
             self.held[title] = lock
             done = library.recorded(one, any_precision=False)
             if done and not self.retrain:
-                _report_recorded(one, done, self.report)
+                _report_recorded(one, done, self.ended)
                 files.give_free(self.held.pop(title))
             else:
                 files.remove_leftovers(path)
@@ -133,10 +138,10 @@ class _Claims:
         _checkpoint(one).unlink(missing_ok=True)
         files.give_free(self.held.pop(title))
         if run.diverged_at is None:
-            self.report(f"{title}: test accuracy {run.test_accuracy:.2%}, {seconds:.0f} s")
+            self.ended(f"{title}: test accuracy {run.test_accuracy:.2%}, {seconds:.0f} s")
         else:
             remedy = "a smaller lr, or a later peak_epoch, may help"
-            self.report(f"{title}: recorded as diverged {run.diverged_in}; {remedy}")
+            self.ended(f"{title}: recorded as diverged {run.diverged_in}; {remedy}")
 
     def close(self) -> None:
         """Gives free what is not recorded."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .. import experiments, library, paths, records, scales, training
+from .. import checks, experiments, library, paths, records, scales, training
 from ..config import PRECISIONS
 from ..machinery import checkpoints, files, sources
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
@@ -105,7 +105,7 @@ def differences(recorded: Run, run: Run) -> pd.DataFrame:
     for quantity in QUANTITIES if len(recorded.steps) else ():
         rows[quantity] = {
             "largest": _largest(recorded.steps[quantity], run.steps[quantity]),
-            "averages": _averages(recorded, run, quantity) if quantity in records.NOT_NEGATIVE else np.nan,
+            "averages": _averages(recorded, run, quantity) if quantity in checks.NOT_NEGATIVE else np.nan,
         }
     for quantity in EPOCH_COLUMNS[1:]:
         old, new = (r.epochs[quantity].to_numpy(dtype=float) for r in (recorded, run))
