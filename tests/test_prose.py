@@ -11,7 +11,7 @@ from conftest import LAYERS, synthetic_run
 from lib import experiments, library, paths, scales
 from lib.config import Config
 from lib.records import NotRecordedError
-from lib.results import analysis, numbers, phrases, prose, rule, summaries, widths
+from lib.results import analysis, filters, numbers, phrases, prose, rule, summaries, widths
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -275,6 +275,21 @@ def test_what_other_seeds_predict_is_said_only_where_there_are_others():
         "within 0.21 in the worst layer and epoch after the first twelfth, prep in epoch 4."
     )
     assert (said["late_others"], said["end_others"]) == ("0.80", "0.33")
+
+
+def test_where_the_posts_own_size_has_one_seed_small_says_what_others_predict(monkeypatch):
+    seeds = {"paper": 1, "small": 3, "demo": 1}
+
+    def runs(scale, name, **_):
+        return [synthetic_run(replace(POST, seed=seed)) for seed in range(seeds[scales.chosen(scale).scale])]
+
+    monkeypatch.setattr(library, "runs", runs)
+    monkeypatch.setattr(library, "forms", lambda scale, name: {"frozen": []})
+    said = {scale: prose._by_others("sgd", scale)["others_said"] for scale in seeds}
+    assert said["small"].startswith("From the gradients of other seeds")
+    assert said["paper"] == f"One seed has no others. At scale small, f{said['small'][1:]}"
+    assert "no others recorded at this scale" in said["demo"]
+    assert prose._filters("paper") == f"At scale small, i{filters.NOT_MEASURED[1:]}"
 
 
 def test_peaks_are_counted_in_each_seed():
