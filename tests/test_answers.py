@@ -38,18 +38,18 @@ def test_each_question_has_an_answer():
 @pytest.mark.parametrize("chapter", ANSWERS)
 def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
     answer = ANSWERS[chapter]
+    of_kind = {rule.HOLDS: "0.25", rule.FAILS: "5", rule.NOT_RESOLVED: "1"}
     said = {
-        kind: answers.chosen(answer, judged(chapter, kind))
-        for kind in (rule.HOLDS, rule.FAILS, rule.NOT_RESOLVED)
+        kind: answers.chosen(answer, judged(chapter, kind), beside={"moved": number})
+        for kind, number in of_kind.items()
     }
     sentences = (next(iter(answer.yes.values())), answer.no, answer.open)
-    for found, sentence, number in zip(said.values(), sentences, ("0.25", "5", "1"), strict=True):
+    for found, sentence, number in zip(said.values(), sentences, of_kind.values(), strict=True):
         pattern = re.escape(re.sub(r"\{\w+\}", "#", sentence)).replace(r"\#", re.escape(number))
         assert re.fullmatch(pattern, found) and number in found
     assert len(set(said.values())) == 3
-    assert answers.chosen(answer, judged(chapter, rule.HOLDS), decides=False).startswith(
-        answer.open.partition(":")[0]
-    )
+    open_ = answers.chosen(answer, judged(chapter, rule.HOLDS), decides=False, beside={"moved": "0"})
+    assert open_.startswith(answer.open.partition(":")[0])
     deciding = {name for names in answer.yes for name in names}
     missing = judged(chapter, rule.HOLDS) | dict.fromkeys(sorted(deciding)[:1])
     assert answers.chosen(answer, missing) == "The runs that decide it are not recorded yet."
@@ -92,6 +92,7 @@ def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     text = (paths.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
     beside = {"plateau": ["filters_all", "filters_without"], "lars-parts": ["gap"]}
     beside["start"] = ["equilibrium_5", "equilibrium_1"]
+    beside["layers"] = ["moved", "control_moved", "scatter", "slowed", "beyond", "without_top"]
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
     assert used <= known | {"answer", "state", *beside.get(chapter, [])}
@@ -181,6 +182,37 @@ def test_a_layer_without_a_top_has_a_cross():
         [-0.2, 1.1],
         [0.5],
     ]
+
+
+def test_a_top_beyond_what_was_tried_is_an_arrow():
+    rows = [("prep", -8.3, -40.0, -2.0), ("layer1", 4.7, 1.0, 9.0), ("layer2", 3.5, 3.0, 3.9)]
+    table = pd.DataFrame(rows, columns=["layer", "octaves", "low", "high"])
+    (axes,) = question_plots.vertices(table).axes
+    tops = [line for line in axes.lines if line.get_color() == "0.2" and len(line.get_xdata()) == 1]
+    assert [(line.get_marker(), *line.get_xdata()) for line in tops] == [("<", -4), (">", 4), ("o", 3.5)]
+    assert axes.get_xlim() == pytest.approx((-4.2, 4.2))
+
+
+def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
+    def run(accuracy, turn, **changes):
+        config = replace(SMALL, averages=8, **changes)
+        trained = run_of(config, weight_norm_sq=1.0, update_norm_sq=turn**2)
+        return replace(trained, epochs=trained.epochs.assign(train_accuracy=accuracy / 100))
+
+    forms = {
+        "baseline": [run(80.0, 1), run(80.2, 1)],
+        "up-prep": [run(79.0, 3, layers="prep", layers_lr=8.0)],
+        "down-prep": [run(80.3, 0.5, layers="prep", layers_lr=0.125)],
+        "control-prep": [run(80.6, 1, layers="prep", layers_lr=8.0, layers_decay=0.125)],
+    }
+    monkeypatch.setattr(answers.library, "forms", lambda scale, name: forms)
+    found = answers._layers("small")
+    assert (found["moved"], found["control_moved"], found["scatter"]) == (
+        "−1.10 to 0.20",
+        "0.50 to 0.50",
+        0.14,
+    )
+    assert found["slowed"] == "1.41 to 1.41" and found["beyond"] == "none" and found["without_top"] == "none"
 
 
 def test_what_is_drawn_is_planned():

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from ..results.open_questions import OF_A_FILTER
+from ..results.open_questions import OCTAVES, OF_A_FILTER
 from .layout import is_narrow, legend_above, log_ticks, new_axes
 from .style import THEORY, architecture_style, form_name, form_style, styled
 
@@ -133,17 +133,24 @@ def rotations(table: pd.DataFrame) -> Figure:
 
 @styled
 def vertices(table: pd.DataFrame) -> Figure:
-    """Octaves from the common λ to each layer's best, with intervals; the band is the bound. No top: a cross."""
+    """Octaves from the common λ to each layer's best, with intervals; the band is the bound. No top: a cross.
+
+    The axis ends an octave beyond what was tried, where dotted lines stand; a top beyond that is an arrow.
+    """
     figure, axes = new_axes(height=3.2)
     axes.axvspan(-1, 1, **BAND)
     axes.axvline(0, color="black", linewidth=0.8)
-    edge = max(3.0, float(np.nanmax(table[["low", "high"]].abs().to_numpy(), initial=0.0)))
+    for tried in (-OCTAVES, OCTAVES):
+        axes.axvline(tried, color="black", linewidth=0.8, linestyle=":")
+    edge = OCTAVES + 1
     for y, row in enumerate(table.itertuples()):
         if np.isnan(row.octaves):
             axes.text(0, y, "×", ha="center", va="center", color="0.35")
             continue
-        axes.plot([row.low, row.high], [y, y], color="0.2", linewidth=1.2)
-        axes.plot(row.octaves, y, "o", color="0.2")
+        shown = np.clip(row.octaves, -edge, edge)
+        marker = "o" if shown == row.octaves else "<" if shown < 0 else ">"
+        axes.plot(np.clip([row.low, row.high], -edge, edge), [y, y], color="0.2", linewidth=1.2)
+        axes.plot(shown, y, marker, color="0.2")
     axes.set_yticks(range(len(table)), table["layer"])
     axes.set(xlabel="octaves from the common λ to the layer's best", ylim=(len(table) - 0.5, -0.5))
     axes.set_xlim(-1.05 * edge, 1.05 * edge)

@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
+
 from .. import experiments, library, scales
 from ..records import NotRecordedError
+from ..run import Run
 from ..scales import Chosen
-from . import claims, open_questions, phrases, rule, verdicts
-from .numbers import NONE, Numbers, paired
+from . import claims, open_questions, phrases, question_tables, rule, verdicts
+from .numbers import NONE, Numbers, paired, signed
 from .rule import Verdict
 
 GOOD, BAD = (rule.HOLDS, rule.INSIDE), (rule.FAILS, rule.OUTSIDE)
@@ -38,7 +41,10 @@ _TURNS = (
     "with AdamW the layer that turns most turns by {alike_with_AdamW} more than the least, at {rotation_of_AdamW} of "
     "the formula; with decay in the gradient by {apart_with_Adam} more"
 )
-_OCTAVES = "the best λ of a layer lies {optima_of_layers} octaves from the common one"
+_OCTAVES = (
+    "by parabolas the best λ of a layer lies {optima_of_layers} octaves from the common one, while a factor of eight "
+    "changes training accuracy by {moved} percentage points"
+)
 _SHARED = (
     "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, and without decay "
     "accuracy varies by {no_optimum_without} % from 0.4 up"
@@ -98,8 +104,9 @@ def numbers(chapter: str, scale: str | Chosen) -> Numbers:
     judged = _judged(chapter, scale)
     decides = scales.chosen(scale).scale != "demo"
     found = {slug(name): verdicts.brief(verdict) for name, verdict in judged.items()}
-    found |= {"answer": chosen(ANSWERS[chapter], judged, decides), "state": state(chapter, scale)}
-    return found | (_BESIDE[chapter](scale) if chapter in _BESIDE else {})
+    beside = _BESIDE[chapter](scale) if chapter in _BESIDE else {}
+    answer = chosen(ANSWERS[chapter], judged, decides, beside)
+    return found | beside | {"answer": answer, "state": state(chapter, scale)}
 
 
 def _plateau(scale: str | Chosen) -> Numbers:
@@ -131,8 +138,39 @@ def _start(scale: str | Chosen) -> Numbers:
     return found
 
 
-#: What chapters say beside their answer.
-_BESIDE = {"plateau": _plateau, "lars-parts": _lars_parts, "start": _start}
+def _layers(scale: str | Chosen) -> Numbers:
+    """What a factor of eight in λ does to accuracy and, where it is less λ, to rotation; which tops lie beyond it."""
+    forms = library.forms(scale, "layers")
+    baseline = forms["baseline"]
+    normal = pd.Series([open_questions.train_accuracy(run) for run in baseline])
+
+    def of(kind: str) -> list[Run]:
+        return [run for form, runs in forms.items() if form.startswith(kind) for run in runs]
+
+    def moved(*kinds: str) -> str:
+        return _span(
+            pd.Series([open_questions.train_accuracy(r) - normal.mean() for k in kinds for r in of(k)])
+        )
+
+    tops = question_tables.vertices(baseline, of("up-") + of("down-")).set_index("layer")["octaves"]
+    turned = open_questions.turn_of_the_layer(open_questions.WINDOW, baseline[0], *of("down-"))
+    return {
+        "moved": moved("up-", "down-"),
+        "control_moved": moved("control-"),
+        "scatter": round(float(normal.std()), 2),
+        "slowed": _span(turned),
+        "beyond": ", ".join(tops.index[tops.abs() > open_questions.OCTAVES]) or "none",
+        "without_top": ", ".join(tops.index[tops.isna()]) or "none",
+    }
+
+
+def _span(values: pd.Series) -> str:
+    """``−1.17 to 0.63``."""
+    return f"{signed(values.min())} to {signed(values.max())}"
+
+
+#: What chapters say beside their answer, and the answer may hold.
+_BESIDE = {"plateau": _plateau, "lars-parts": _lars_parts, "start": _start, "layers": _layers}
 
 
 def _judged(chapter: str, scale: str | Chosen) -> dict[str, Verdict | None]:
@@ -140,10 +178,12 @@ def _judged(chapter: str, scale: str | Chosen) -> dict[str, Verdict | None]:
     return {claim.name: found for claim, found in verdicts.judged(some, verdicts.recorded(scale, some))}
 
 
-def chosen(answer: Answer, judged: Mapping[str, Verdict | None], decides: bool = True) -> str:
+def chosen(
+    answer: Answer, judged: Mapping[str, Verdict | None], decides: bool = True, beside: Numbers | None = None
+) -> str:
     """The sentence that the verdicts choose; that nothing is recorded, where nothing is that decides.
 
-    Where runs do not ``decide``, as one of digits does not, it stays open.
+    It holds what was found of claims, and numbers ``beside`` them. Where runs do not ``decide``, as one of digits does not, it stays open.
     """
     if any(judged[name] is None for names in answer.yes for name in names):
         return "The runs that decide it are not recorded yet."
@@ -153,7 +193,8 @@ def chosen(answer: Answer, judged: Mapping[str, Verdict | None], decides: bool =
         said = answer.open
     elif said is None:
         said = answer.no if all(found & {*BAD} for found in kinds.values()) else answer.open
-    return said.format_map({slug(name): found.span if found else NONE for name, found in judged.items()})
+    spans = {slug(name): found.span if found else NONE for name, found in judged.items()}
+    return said.format_map(spans | (beside or {}))
 
 
 def state(chapter: str, scale: str | Chosen) -> str:
