@@ -22,6 +22,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 LEFT_OUT = ("book/api", "book/api-reading", "book/own-network", "book/live")
 #: Sections of commands, which are for those who sit at a computer.
 TO_TRY = "Try it"
+#: Sections whose tables are left out: the page of claims has them all in one.
+CLAIMS = "Claims"
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
 @page { size: A4; margin: 13mm 15mm 15mm; @bottom-center { content: counter(page); font-size: 9pt; } }
@@ -114,9 +116,14 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         item.append(link)
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
-    for heading in page.find_all("h3"):
-        if heading.get_text().startswith(TO_TRY) and heading.parent:
-            heading.parent.decompose()
+    for heading in page.select("section > h3"):
+        section, title = heading.parent, heading.get_text()
+        assert section is not None
+        if title.startswith(TO_TRY):
+            section.decompose()
+        elif title.rstrip("#") == CLAIMS:
+            for cell in section.select(".cell:has(table)"):
+                cell.decompose()
     # what led to a page that is left out is text
     known = {str(element["id"]) for element in page.select("[id]")}
     for link in page.select("a[href^='#']"):
