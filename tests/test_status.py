@@ -17,7 +17,9 @@ from lib.figures import gallery
 from lib.scales import Scale
 from lib.site import status
 
-REMAKE = "`.venv/bin/python -m lib figure overview --out book/_static/overview.png`"
+#: That of the landing page, and so of the README.
+SCALE = library.largest(experiments.CHAPTERS["index"])
+REMAKE = f"`.venv/bin/python -m lib figure overview --scale {SCALE} --out book/_static/overview.png`"
 
 
 def with_accuracy(config, accuracy: float, **provenance):
@@ -115,7 +117,7 @@ def test_a_chapter_says_when_and_where_it_was_executed(tmp_path, monkeypatch):
 
 
 def test_the_readme_says_what_the_records_say():
-    findings = status.findings(scales.DEFAULT_SCALE)
+    findings = status.findings(SCALE)
     readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert findings in readme, (
         f"replace the findings in README.md by these, which the records give:\n\n{findings}"
@@ -126,7 +128,7 @@ def test_the_figure_of_the_readme_is_the_one_of_the_records(tmp_path):
     committed = paths.BOOK / "_static" / "overview.png"
     assert "(book/_static/overview.png)" in (paths.ROOT / "README.md").read_text(encoding="utf-8")
     assert committed.stat().st_size < 100_000
-    now = gallery.save("overview", scales.DEFAULT_SCALE, tmp_path / "overview.png")
+    now = gallery.save("overview", SCALE, tmp_path / "overview.png")
     left, right = image.imread(committed), image.imread(now)
     assert left.shape == right.shape, f"the figure has changed; {REMAKE} makes it anew"
     # grey levels of 256, for fonts that another machine smoothes otherwise
