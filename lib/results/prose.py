@@ -77,7 +77,10 @@ def _beside_small() -> str:
     forms = library.forms("small", "dynamics")
     if not all(forms.values()):
         return ""
-    R = {form: numbers.of_equilibrium(analysis.equilibrium(forms[form]), 0.10) for form in ("sgd", "heavy-ball")}
+    R = {
+        form: numbers.of_equilibrium(analysis.equilibrium(forms[form]), 0.10)
+        for form in ("sgd", "heavy-ball")
+    }
     spans = {form: f"{found['low']:.2f} to {found['high']:.2f}" for form, found in R.items()}
     return (
         f"At scale small, with the same network at an eighth of the width, Nesterov ends at "
