@@ -40,7 +40,7 @@ def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
     answer = ANSWERS[chapter]
     of_kind = {rule.HOLDS: "0.25", rule.FAILS: "5", rule.NOT_RESOLVED: "1"}
     said = {
-        kind: answers.chosen(answer, judged(chapter, kind), beside={"moved": number})
+        kind: answers.chosen(answer, judged(chapter, kind), beside={"moved": number, "tops": number})
         for kind, number in of_kind.items()
     }
     sentences = (next(iter(answer.yes.values())), answer.no, answer.open)
@@ -48,7 +48,9 @@ def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
         pattern = re.escape(re.sub(r"\{\w+\}", "#", sentence)).replace(r"\#", re.escape(number))
         assert re.fullmatch(pattern, found) and number in found
     assert len(set(said.values())) == 3
-    open_ = answers.chosen(answer, judged(chapter, rule.HOLDS), decides=False, beside={"moved": "0"})
+    open_ = answers.chosen(
+        answer, judged(chapter, rule.HOLDS), decides=False, beside={"moved": "0", "tops": "0"}
+    )
     assert open_.startswith(answer.open.partition(":")[0])
     deciding = {name for names in answer.yes for name in names}
     missing = judged(chapter, rule.HOLDS) | dict.fromkeys(sorted(deciding)[:1])
@@ -92,7 +94,8 @@ def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     text = (paths.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
     beside = {"plateau": ["filters_all", "filters_without"], "lars-parts": ["gap"]}
     beside["start"] = ["equilibrium_5", "equilibrium_1"]
-    beside["layers"] = ["moved", "control_moved", "scatter", "slowed", "beyond", "without_top"]
+    beside["layers"] = ["moved", "most_won", "control_moved", "scatter", "baselines", "slowed"]
+    beside["layers"] += ["tops", "lower", "higher", "without_top"]
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
     assert used <= known | {"answer", "state", *beside.get(chapter, [])}
@@ -212,7 +215,8 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
         "0.50 to 0.50",
         0.14,
     )
-    assert found["slowed"] == "1.41 to 1.41" and found["beyond"] == "none" and found["without_top"] == "none"
+    assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41 to 1.41", "0.20", "2 seeds")
+    assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "none")
 
 
 def test_what_is_drawn_is_planned():

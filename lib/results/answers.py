@@ -1,8 +1,9 @@
 """The open questions of the post, each answered in a sentence that its verdict chooses."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -42,8 +43,8 @@ _TURNS = (
     "the formula; with decay in the gradient by {apart_with_Adam} more"
 )
 _OCTAVES = (
-    "by parabolas the best λ of a layer lies {optima_of_layers} octaves from the common one, while a factor of eight "
-    "changes training accuracy by {moved} percentage points"
+    "by parabolas the best λ of a layer lies {tops} octaves from the common one, while a factor of eight changes training "
+    "accuracy by {moved} percentage points"
 )
 _SHARED = (
     "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, and without decay "
@@ -139,7 +140,7 @@ def _start(scale: str | Chosen) -> Numbers:
 
 
 def _layers(scale: str | Chosen) -> Numbers:
-    """What a factor of eight in λ does to accuracy and, where it is less λ, to rotation; which tops lie beyond it."""
+    """What a factor of eight in λ does to accuracy and, where it is less λ, to rotation; where the tops lie, as drawn."""
     forms = library.forms(scale, "layers")
     baseline = forms["baseline"]
     normal = pd.Series([open_questions.train_accuracy(run) for run in baseline])
@@ -147,20 +148,25 @@ def _layers(scale: str | Chosen) -> Numbers:
     def of(kind: str) -> list[Run]:
         return [run for form, runs in forms.items() if form.startswith(kind) for run in runs]
 
-    def moved(*kinds: str) -> str:
-        return _span(
-            pd.Series([open_questions.train_accuracy(r) - normal.mean() for k in kinds for r in of(k)])
-        )
+    def moved(*kinds: str) -> pd.Series:
+        return pd.Series([open_questions.train_accuracy(r) - normal.mean() for k in kinds for r in of(k)])
+
+    def named(which: pd.Series) -> str:
+        return ", ".join(tops.index[which]) or "none"
 
     tops = question_tables.vertices(baseline, of("up-") + of("down-")).set_index("layer")["octaves"]
     turned = open_questions.turn_of_the_layer(open_questions.WINDOW, baseline[0], *of("down-"))
     return {
-        "moved": moved("up-", "down-"),
-        "control_moved": moved("control-"),
+        "moved": _span(moved("up-", "down-")),
+        "most_won": signed(moved("up-", "down-").max()),
+        "control_moved": _span(moved("control-")),
         "scatter": round(float(normal.std()), 2),
+        "baselines": phrases.seeds(len(baseline)),
         "slowed": _span(turned),
-        "beyond": ", ".join(tops.index[tops.abs() > open_questions.OCTAVES]) or "none",
-        "without_top": ", ".join(tops.index[tops.isna()]) or "none",
+        "tops": _span(tops),
+        "lower": named(tops <= -1),
+        "higher": named(tops >= 1),
+        "without_top": named(tops.isna()),
     }
 
 
@@ -201,7 +207,9 @@ def state(chapter: str, scale: str | Chosen) -> str:
     """With what runs a question is answered, and that these do not decide where they do not."""
     at = scales.chosen(scale)
     runs = library.runs(at, experiments.CHAPTERS[chapter][0])
-    seeds = phrases.seeds(len({run.config.seed for run in runs}))
+    counts = Counter(replace(run.config, seed=0) for run in runs).values()
+    fewest, most = min(counts), max(counts)
+    seeds = phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds of a form"
     if at.scale == "demo":
         return (
             f"What decides, the runs at scale small, is not recorded yet. Below is {at}: handwritten digits, {seeds}, "
