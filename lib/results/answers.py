@@ -79,7 +79,7 @@ ANSWERS = {
     ),
     "layers": Answer(
         yes={("optima of layers",): f"No: {_OCTAVES}."},
-        no=f"Some do: {_OCTAVES}.",
+        no=f"By the rule some do: {_OCTAVES}.",
         open=f"It is not resolved: {_OCTAVES}.",
     ),
     "decay": Answer(
