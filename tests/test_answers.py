@@ -216,7 +216,7 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
         0.14,
     )
     assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41 to 1.41", "0.20", "2 seeds")
-    assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "none")
+    assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "no layer")
 
 
 def test_what_is_drawn_is_planned():

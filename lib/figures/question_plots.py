@@ -13,6 +13,8 @@ from .style import THEORY, architecture_style, form_name, form_style, styled
 
 #: Of Paul Tol's muted scheme, for forms that have no colour in other chapters.
 _EXTRA = ("#332288", "#117733", "#AA4499", "#88621a", "#44AA99", "#CC6677")
+#: Octaves at which the axis of `vertices` ends, one beyond what was tried.
+FAR = OCTAVES + 1
 BAND = {"color": "black", "alpha": 0.08, "linewidth": 0}
 
 
@@ -142,18 +144,17 @@ def vertices(table: pd.DataFrame) -> Figure:
     axes.axvline(0, color="black", linewidth=0.8)
     for tried in (-OCTAVES, OCTAVES):
         axes.axvline(tried, color="black", linewidth=0.8, linestyle=":")
-    edge = OCTAVES + 1
     for y, row in enumerate(table.itertuples()):
         if np.isnan(row.octaves):
             axes.text(0, y, "×", ha="center", va="center", color="0.35")
             continue
-        shown = np.clip(row.octaves, -edge, edge)
+        shown = np.clip(row.octaves, -FAR, FAR)
         marker = "o" if shown == row.octaves else "<" if shown < 0 else ">"
-        axes.plot(np.clip([row.low, row.high], -edge, edge), [y, y], color="0.2", linewidth=1.2)
+        axes.plot(np.clip([row.low, row.high], -FAR, FAR), [y, y], color="0.2", linewidth=1.2)
         axes.plot(shown, y, marker, color="0.2")
     axes.set_yticks(range(len(table)), table["layer"])
     axes.set(xlabel="octaves from the common λ to the layer's best", ylim=(len(table) - 0.5, -0.5))
-    axes.set_xlim(-1.05 * edge, 1.05 * edge)
+    axes.set_xlim(-1.05 * FAR, 1.05 * FAR)
     axes.grid(axis="y", visible=False)
     return figure
 

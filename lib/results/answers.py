@@ -152,7 +152,7 @@ def _layers(scale: str | Chosen) -> Numbers:
         return pd.Series([open_questions.train_accuracy(r) - normal.mean() for k in kinds for r in of(k)])
 
     def named(which: pd.Series) -> str:
-        return ", ".join(tops.index[which]) or "none"
+        return ", ".join(tops.index[which]) or "no layer"
 
     tops = question_tables.vertices(baseline, of("up-") + of("down-")).set_index("layer")["octaves"]
     turned = open_questions.turn_of_the_layer(open_questions.WINDOW, baseline[0], *of("down-"))
