@@ -40,7 +40,7 @@ pre { font-size: 0.85em; line-height: 1.25; white-space: pre-wrap !important; }
 article h1 { display: block !important; } /* the theme prints the title of a page on a sheet of its own */
 h1, h2, h3, h4, dt { break-after: avoid; }
 figure, .cell_output:not(:has(table)), tr, pre { break-inside: avoid; } /* a table may be longer than a page */
-figure img, .cell_output img { max-height: 58mm; width: auto; }
+figure img, .cell_output img { max-height: 52mm; width: auto; }
 table { font-size: 0.85em; overflow-wrap: anywhere; }
 .interactive .view .pair { position: static !important; }
 #book-contents ol { list-style: none; padding: 0; }
