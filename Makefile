@@ -23,10 +23,10 @@ book: setup
 pdf: setup
 	.venv/bin/python -m lib pdf
 
-# workers of one thread each; one more than cores, as some wait for a browser or another program
-PYTEST := OMP_NUM_THREADS=1 TQDM_DISABLE=1 .venv/bin/python -m pytest -rs -n 3 --dist loadfile --no-loadscope-reorder
+# two workers of one thread each use two cores better than one of two
+PYTEST := OMP_NUM_THREADS=1 TQDM_DISABLE=1 .venv/bin/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder
 
-# for daily work: a minute and a half
+# for daily work: two minutes
 check:
 	$(MAKE) -j 2 lint quick
 
