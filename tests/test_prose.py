@@ -263,6 +263,14 @@ def test_phrases_know_how_many_seeds_there_are():
     assert phrases.difference(three) == "−1.33 ± 0.97 percentage points, mean and 90 % interval of 3 seeds"
 
 
+def test_seeds_are_counted_for_each_setting():
+    runs = [
+        synthetic_run(replace(POST, seed=seed, lr=lr)) for lr, n in ((0.1, 3), (0.2, 1)) for seed in range(n)
+    ]
+    assert phrases.seeds_each(runs[:3]) == "3 seeds" and phrases.seeds_each(runs[3:]) == "one seed"
+    assert phrases.seeds_each(runs) == "1 to 3 seeds"
+
+
 def test_what_other_seeds_predict_is_said_only_where_there_are_others():
     alone = {"others_layer": numbers.NONE, "others_epoch": numbers.NONE} | dict.fromkeys(
         ("others_difference", "late_others", "end_others"), float("nan")

@@ -1,9 +1,8 @@
 """The open questions of the post, each answered in a sentence that its verdict chooses."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -207,9 +206,7 @@ def state(chapter: str, scale: str | Chosen) -> str:
     """With what runs a question is answered, and that these do not decide where they do not."""
     at = scales.chosen(scale)
     runs = library.runs(at, experiments.CHAPTERS[chapter][0])
-    counts = Counter(replace(run.config, seed=0) for run in runs).values()
-    fewest, most = min(counts), max(counts)
-    seeds = phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds of a form"
+    seeds = phrases.seeds_each(runs)
     if at.scale == "demo":
         return (
             f"What decides, the runs at scale small, is not recorded yet. Below is {at}: handwritten digits, {seeds}, "

@@ -1,5 +1,8 @@
 """Ends of sentences that depend on how many seeds are recorded."""
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -17,6 +20,13 @@ def counted(n: int, what: str) -> str:
 def seeds(n: int) -> str:
     """``one seed``, or ``3 seeds``."""
     return counted(n, "seed")
+
+
+def seeds_each(runs: list[Run]) -> str:
+    """How many seeds each setting has among some runs: ``3 seeds``, or ``1 to 6 seeds``."""
+    counts = Counter(replace(run.config, seed=0) for run in runs).values()
+    fewest, most = min(counts), max(counts)
+    return seeds(most) if fewest == most else f"{fewest} to {most} seeds"
 
 
 def chance(alike: list[Run]) -> str:

@@ -1,7 +1,5 @@
 """The numbers of runs over learning rates, for sentences: of the sweep over networks, and of how LARS is tuned."""
 
-from collections import Counter
-
 from ..run import Run
 from . import learning_rates, numbers, phrases, tops
 from .numbers import Numbers
@@ -54,12 +52,10 @@ def of_tuning(runs: list[Run]) -> Numbers:
             else "inside what was tried",
         }
     of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
-    counts = Counter((run.config.optimizer, run.config.lr) for run in runs).values()
-    fewest, most = min(counts), max(counts)
     return (
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
         | {"tuned_length": phrases.counted(runs[0].config.epochs, "epoch")}
-        | {"tuned_seeds": phrases.seeds(most) if fewest == most else f"{fewest} to {most} seeds"}
+        | {"tuned_seeds": phrases.seeds_each(runs)}
         | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
