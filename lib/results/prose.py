@@ -208,8 +208,24 @@ def lars(scale: str) -> Numbers:
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
         | {"difference": phrases.difference(numbers.paired(lars, sgd))}
         | {"window": analysis.window_text(sgd[0].config.epochs)}
-        | {"length": phrases.counted(sgd[0].config.epochs, "epoch")}
+        | {"length": phrases.counted(sgd[0].config.epochs, "epoch"), "full_size": _lars_at_full_size(scale)}
         | sweeps.of_tuning(library.runs(scale, "tuning"))
+    )
+
+
+def _lars_at_full_size(scale: str) -> str:
+    """The same of the network of the post's own size, in a sentence or two."""
+    if scales.chosen(scale) == scales.chosen("paper"):
+        return "That is the post's own size."
+    lars, sgd = library.forms("paper", "lars")["lars"], library.forms("paper", "dynamics")["heavy-ball"]
+    if not (lars and sgd):
+        return "At the post's own size the two have not both been trained yet."
+    found = numbers.beside_numbers(sgd[0], lars[0]) | numbers.rotation_numbers("lars", lars)
+    return (
+        f"At the post's own size LARS ends at {numbers.percent(lars):.1f} % and SGD at {numbers.percent(sgd):.1f} %, "
+        f"{phrases.mean_of(min(len(lars), len(sgd)))}. There the steps of LARS are {found['turn_low']:.2f} to "
+        f"{found['turn_high']:.2f} times those of SGD, and its rotation is {found['lars_turn_low']:.2f} to "
+        f"{found['lars_turn_high']:.2f} times the predicted one."
     )
 
 
