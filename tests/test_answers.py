@@ -96,6 +96,7 @@ def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     beside["start"] = ["equilibrium_5", "equilibrium_1"]
     beside["layers"] = ["moved", "most_won", "control_moved", "scatter", "baselines", "slowed"]
     beside["layers"] += ["tops", "lower", "higher", "without_top"]
+    beside["layers"] += ["others_said", "others_scatter", "others_scattered"]
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
     assert used <= known | {"answer", "state", *beside.get(chapter, [])}
@@ -217,6 +218,31 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
     )
     assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41 to 1.41", "0.20", "2 seeds")
     assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "no layer")
+
+
+def test_the_other_layer_that_changes_most_is_named_with_what_its_gradients_make_of_it():
+    def run(turn=1.0, change=0.0, **changes):
+        """A turn of layer1.res2, the others' being 1, and a change of c² of its branch in each relaxation."""
+        trained = run_of(replace(SMALL, averages=8, **changes), weight_norm_sq=1.0, update_norm_sq=1.0)
+        relaxation = theory.relaxation_steps(
+            lr=SMALL.lr, weight_decay=SMALL.weight_decay, momentum=SMALL.momentum
+        )
+        s = trained.steps
+        branch = s["layer"].isin(["layer1.res1", "layer1.res2"])
+        c_squared = np.exp(change / relaxation * s["step"]).where(branch, 1.0)
+        turned = (s["layer"] == "layer1.res2").map({True: turn**2, False: 1.0})
+        return replace(trained, steps=s.assign(grad_norm_sq=c_squared, update_norm_sq=turned))
+
+    up = run(0.7, -0.36, layers="layer1.res1", layers_lr=8.0)
+    found = answers._others([run(1.0), run(1.2)], [run(layers="prep", layers_lr=8.0), up])
+    said = found["others_said"]
+    assert "is layer1.res2, when layer1.res1 has eight times its λ: it turns 0.70 times as far" in said
+    assert (
+        "one residual branch, and the network turns it down" in said and "to turn 0.80 times as far" in said
+    )
+    assert (found["others_scattered"], found["others_scatter"]) == ("layer1.res2", "12.9")
+    growing = run(0.7, 0.1, layers="layer1.res1", layers_lr=8.0)
+    assert "turns it down" not in answers._others([run()], [growing])["others_said"]
 
 
 def test_what_is_drawn_is_planned():

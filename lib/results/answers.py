@@ -166,6 +166,33 @@ def _layers(scale: str | Chosen) -> Numbers:
         "lower": named(tops <= -1),
         "higher": named(tops >= 1),
         "without_top": named(tops.isna()),
+    } | _others(baseline, of("up-"))
+
+
+def _others(baseline: list[Run], changed: list[Run]) -> Numbers:
+    """The layer whose rotation changes most when another's λ does, what its gradients say of it, and what seeds do."""
+    normal = open_questions.turns(baseline[0])
+    change = {
+        (layer, r.config.layers): turn
+        for r in changed
+        for layer, turn in (open_questions.turns(r) / normal).drop(r.config.layers).items()
+    }
+    layer, of = max(change, key=lambda pair: abs(change[pair] - 1))
+    runs = [next(r for r in changed if r.config.layers == of), baseline[0]]
+    after, before = (1 + open_questions.drift(run)[layer] for run in runs)
+    c = open_questions.last_gradients(runs[0]) / open_questions.last_gradients(runs[1])
+    of_seeds = pd.DataFrame([open_questions.turns(run) for run in baseline])
+    scatter = (100 * of_seeds.std() / of_seeds.mean()).fillna(0)
+    branch = layer.rpartition(".")[0]
+    turned_down = branch and branch == of.rpartition(".")[0] and max(c[layer], c[of]) < 1
+    why = " The two are one residual branch, and the network turns it down." if turned_down else ""
+    return {
+        "others_said": f"The one that changes most is {layer}, when {of} has eight times its λ: it turns "
+        f"{change[layer, of]:.2f} times as far as before.{why} In the last epoch c = |g||w| is {c[of]:.2f} of the baseline's in "
+        f"{of}, and {c[layer]:.2f} in {layer}. From the drift of c alone the norm equation expects {layer} to turn "
+        f"{max(after / before, 0) ** 0.5:.2f} times as far.",
+        "others_scatter": f"{scatter.max():.1f}",
+        "others_scattered": str(scatter.idxmax()),
     }
 
 

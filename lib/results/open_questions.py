@@ -179,6 +179,13 @@ def turn_of_others(window: Window, baseline: Run, *runs: Run) -> pd.Series:
     )
 
 
+def last_gradients(run: Run) -> pd.Series:
+    """c = |g||w| of each convolution in the last epoch, by root mean squares."""
+    last = rows(run, (24 - 24 / run.config.epochs, 24))
+    squared = (last["grad_norm_sq"] * last["weight_norm_sq"]).groupby(last["layer"], observed=True)
+    return np.sqrt(squared.mean())
+
+
 def vertices(window: Window, baseline: Run, *runs: Run) -> pd.Series:
     """Where the parabola through a layer's three accuracies is highest, in octaves of its λ; NaN where it has no top."""
     accuracy = {(r.config.layers, r.config.layers_lr): train_accuracy(r) for r in runs}
