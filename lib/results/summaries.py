@@ -7,7 +7,7 @@ import numpy as np
 from .. import library, theory
 from ..config import Config
 from ..run import Run
-from . import analysis, learning_rates, numbers, phrases, recipes, rule, verdicts
+from . import analysis, learning_rates, numbers, open_questions, phrases, recipes, rule, verdicts
 from .claims import CLAIMS, OURS, POST
 from .numbers import Numbers
 
@@ -41,9 +41,20 @@ def summary(scale: str) -> Numbers:
         | {"lars_difference": numbers.difference("d", numbers.paired(lars, whole))["d"]}
         | {"verdict": rule.decide(accuracy.to_frame("difference"), rule.around(0, 0.3)).verdict}
         | settling(sgd[0])
+        | {"one_layer": _of_one_layer(scale)}
         | numbers.rounded({"sweep_low": min(sweep)}, 2)
         | recipes.of_text()
     )
+
+
+def _of_one_layer(scale: str) -> str:
+    """What λ times eight and α divided by eight make of the rotation of the one layer that has them."""
+    forms = library.forms(scale, "layers")
+    changed = [run for form, runs in forms.items() if form.startswith("control-") for run in runs]
+    if not (changed and forms["baseline"]):
+        return "not recorded"
+    turned = open_questions.turn_of_the_layer(open_questions.WINDOW, forms["baseline"][0], *changed)
+    return f"{turned.min():.2f} to {turned.max():.2f} for n = 8"
 
 
 def conclusion(scale: str) -> Numbers:
