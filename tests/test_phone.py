@@ -59,7 +59,7 @@ def test_a_long_equation_begins_at_its_beginning(browser):
 @pytest.mark.parametrize("name", ["own-network", "status", "index"])
 def test_code_is_read_by_day_and_by_night(browser, name, scheme):
     page = new_page(browser, color_scheme=scheme)
-    visit(page, SITE / "book" / f"{name}.html", equations=False)
+    visit(page, SITE / "book" / f"{name}.html")
     least, words = page.evaluate(CONTRAST)
     assert words > 5 and least >= 4.5  # WCAG 2.2, 1.4.3
     page.close()

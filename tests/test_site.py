@@ -208,10 +208,8 @@ CONTRASTS = """() => {
 }"""
 
 
-def visit(page, path, equations=True):
-    """Opens a page of the site and waits until its equations are set, or leaves them as they are, which takes half the time."""
-    if not equations:
-        page.route("**/mathjax/**", lambda route: route.fulfill(body=""))
+def visit(page, path):
+    """Opens a page of the site, and waits until its equations are set."""
     page.goto(path.as_uri())
     page.evaluate("() => window.MathJax?.startup?.promise")
 
@@ -284,7 +282,7 @@ def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(browser, 
 @pytest.mark.parametrize("name", ["index", "explorer", "learning-rates"])
 def test_lines_of_charts_stand_out_from_their_ground(browser, name, scheme):
     page = new_page(browser, color_scheme=scheme)
-    visit(page, SITE / "book" / f"{name}.html", equations=False)
+    visit(page, SITE / "book" / f"{name}.html")
     page.wait_for_selector(".interactive svg .line", state="attached")
     seen = page.evaluate(CONTRASTS)
     low = {what: round(contrast, 2) for what, contrast in seen.items() if contrast < 3}  # WCAG 2.2, 1.4.11
@@ -295,7 +293,7 @@ def test_lines_of_charts_stand_out_from_their_ground(browser, name, scheme):
 @needs_site
 def test_the_explorer_follows_its_sliders(browser):
     page = new_page(browser)
-    visit(page, SITE / "book" / "explorer.html", equations=False)
+    visit(page, SITE / "book" / "explorer.html")
     curve = page.locator("svg .equation").first
     curve.wait_for(state="attached")
     before = curve.get_attribute("d")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from browser import new_page
 from PIL import Image
-from test_site import SITE, needs_site, soup, visit
+from test_site import SITE, needs_site, soup
 
 from lib import data, paths, scales
 from lib.figures import examples, gallery, layout, vector
@@ -127,7 +127,7 @@ def test_the_numbers_to_take_are_those_of_the_library(name):
 @pytest.mark.parametrize("width", [1400, 390])
 def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(browser, scheme, page_colour, width):
     page = new_page(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
-    visit(page, SITE / "book" / "equilibrium.html", equations=False)
+    page.goto((SITE / "book" / "equilibrium.html").as_uri())
     picture = page.locator("#fig-step img")
     assert picture.evaluate("e => e.currentSrc").endswith("narrow.svg") == (width == 390)
     shot = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("RGB"))
@@ -140,7 +140,7 @@ def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(browser, scheme,
 @needs_site
 def test_a_click_enlarges_a_figure_and_another_puts_it_back(browser):
     page = new_page(browser, viewport={"width": 1400, "height": 900}, color_scheme="dark")
-    visit(page, SITE / "book" / "equilibrium.html", equations=False)
+    page.goto((SITE / "book" / "equilibrium.html").as_uri())
     small = page.locator("#fig-step img").bounding_box()
     page.locator("#fig-step .enlarge").click()
     assert page.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
