@@ -184,6 +184,16 @@ def browser():
         yield browser
 
 
+@pytest.fixture(scope="module")
+def tab(browser):
+    """One page of a browser for all visits of a module: a new one for each takes twice the time."""
+    from browser import new_page
+
+    page = new_page(browser)
+    yield page
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def cifar10_files():
     """Folder of CIFAR-10's batches."""

@@ -3,10 +3,9 @@
 import re
 
 import pytest
-from browser import new_page
 from test_site import SITE, needs_site, visit
 
-PHONE = {"width": 390, "height": 844}
+PHONE = (390, 844)
 #: Which way what is wider than its place can be moved, and which it is said to, by the order on the page.
 MOVES = """() => [...document.querySelectorAll("article *")]
   .filter((e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1)
@@ -34,35 +33,29 @@ CONTRAST = """() => {
 
 @needs_site
 @pytest.mark.parametrize("name", ["own-network", "cost", "summary"])
-def test_what_is_wider_than_a_phone_fades_where_there_is_more(browser, name):
-    page = new_page(browser, viewport=PHONE)
-    visit(page, SITE / "book" / f"{name}.html")
-    page.wait_for_selector(".more-after")
-    page.wait_for_function(f"() => ({MOVES})().every(([before, after]) => !before && after)")
-    page.evaluate(MOVE)
-    page.wait_for_function(f"() => ({MOVES})().every(([before, after]) => before && !after)")
-    assert page.evaluate(MOVES)
-    page.close()
+def test_what_is_wider_than_a_phone_fades_where_there_is_more(tab, name):
+    visit(tab, name, *PHONE)
+    tab.wait_for_selector(".more-after")
+    tab.wait_for_function(f"() => ({MOVES})().every(([before, after]) => !before && after)")
+    tab.evaluate(MOVE)
+    tab.wait_for_function(f"() => ({MOVES})().every(([before, after]) => before && !after)")
+    assert tab.evaluate(MOVES)
 
 
 @needs_site
-def test_a_long_equation_begins_at_its_beginning(browser):
-    page = new_page(browser, viewport=PHONE)
-    visit(page, SITE / "book" / "derivations.html")
-    before = page.evaluate(BEFORE)
+def test_a_long_equation_begins_at_its_beginning(tab):
+    visit(tab, "derivations", *PHONE)
+    before = tab.evaluate(BEFORE)
     assert len(before) > 10 and max(before) < 1  # what lies before the left end cannot be reached
-    page.close()
 
 
 @needs_site
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["own-network", "status", "index"])
-def test_code_is_read_by_day_and_by_night(browser, name, scheme):
-    page = new_page(browser, color_scheme=scheme)
-    visit(page, SITE / "book" / f"{name}.html")
-    least, words = page.evaluate(CONTRAST)
+def test_code_is_read_by_day_and_by_night(tab, name, scheme):
+    visit(tab, name, scheme=scheme)
+    least, words = tab.evaluate(CONTRAST)
     assert words > 5 and least >= 4.5  # WCAG 2.2, 1.4.3
-    page.close()
 
 
 @needs_site

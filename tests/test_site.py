@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import new_page, watched
+from browser import watched
 from bs4 import BeautifulSoup
 
 from lib import paths
@@ -208,9 +208,11 @@ CONTRASTS = """() => {
 }"""
 
 
-def visit(page, path):
+def visit(page, name, width=1200, height=900, scheme="light"):
     """Opens a page of the site, and waits until its equations are set."""
-    page.goto(path.as_uri())
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    page.goto((SITE / "book" / f"{name}.html").as_uri())
     page.evaluate("() => window.MathJax?.startup?.promise")
 
 
@@ -228,22 +230,21 @@ def barriers(page, **options) -> set[tuple[str, str, str]]:
 
 
 @pages
-def test_a_browser_shows_the_page_and_all_can_read_it(browser, path):
+def test_a_browser_shows_the_page_and_all_can_read_it(tab, path):
     # in one visit: setting the equations is what takes time
-    page = new_page(browser, color_scheme="light", viewport={"width": 1200, "height": 900})
-    wrong = watched(page)
-    visit(page, path)
-    assert not page.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
+    tab.goto("about:blank")  # what the page before was still loading is not this one's
+    wrong = watched(tab)
+    visit(tab, path.stem)
+    assert not tab.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
     # an aligned display is one container; each element of the source has one at least
-    unset = page.locator("article .math:not(:has(mjx-container))").all_text_contents()
-    assert not wrong + unset + page.locator("mjx-merror").all_text_contents()
-    assert not barriers(page)
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_selector("html[data-theme=dark]")
-    assert not barriers(page, runOnly=["color-contrast"])
-    page.set_viewport_size({"width": 400, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    page.close()
+    unset = tab.locator("article .math:not(:has(mjx-container))").all_text_contents()
+    assert not wrong + unset + tab.locator("mjx-merror").all_text_contents()
+    assert not barriers(tab)
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_selector("html[data-theme=dark]")
+    assert not barriers(tab, runOnly=["color-contrast"])
+    tab.set_viewport_size({"width": 400, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 @pytest.fixture(scope="module")
@@ -262,46 +263,40 @@ def served():
 
 @needs_site
 @pytest.mark.parametrize("words", ["cosine similarity", "AdamW", "learning rate", "rotation"])
-def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(browser, served, words):
-    page = new_page(browser)
-    page.goto(f"{served}/search.html?q={words.replace(' ', '+')}")
-    page.wait_for_function(
+def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(tab, served, words):
+    tab.goto(f"{served}/search.html?q={words.replace(' ', '+')}")
+    tab.wait_for_function(
         "() => /found|did not match/.test(document.querySelector('.search-summary')?.innerText)"
     )
-    page.wait_for_load_state("networkidle")
-    results = page.locator("ul.search > li")
+    tab.wait_for_load_state("networkidle")
+    results = tab.locator("ul.search > li")
     of_package = ["book/api" in link.get_attribute("href") for link in results.locator("a:first-child").all()]
     assert of_package and not of_package[0] and of_package == sorted(of_package)
-    snippets = page.locator("ul.search p.context").all_inner_texts()
+    snippets = tab.locator("ul.search p.context").all_inner_texts()
     assert snippets and not [text for text in snippets if re.search(r"\\[a-zA-Z(\[]", text)]
-    page.close()
 
 
 @needs_site
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["index", "explorer", "learning-rates"])
-def test_lines_of_charts_stand_out_from_their_ground(browser, name, scheme):
-    page = new_page(browser, color_scheme=scheme)
-    visit(page, SITE / "book" / f"{name}.html")
-    page.wait_for_selector(".interactive svg .line", state="attached")
-    seen = page.evaluate(CONTRASTS)
+def test_lines_of_charts_stand_out_from_their_ground(tab, name, scheme):
+    visit(tab, name, scheme=scheme)
+    tab.wait_for_selector(".interactive svg .line", state="attached")
+    seen = tab.evaluate(CONTRASTS)
     low = {what: round(contrast, 2) for what, contrast in seen.items() if contrast < 3}  # WCAG 2.2, 1.4.11
     assert len(seen) > 2 and not low
-    page.close()
 
 
 @needs_site
-def test_the_explorer_follows_its_sliders(browser):
-    page = new_page(browser)
-    visit(page, SITE / "book" / "explorer.html")
-    curve = page.locator("svg .equation").first
+def test_the_explorer_follows_its_sliders(tab):
+    visit(tab, "explorer")
+    curve = tab.locator("svg .equation").first
     curve.wait_for(state="attached")
     before = curve.get_attribute("d")
-    page.locator("input[name=weightDecay]").press("ArrowLeft")
-    page.wait_for_function(
+    tab.locator("input[name=weightDecay]").press("ArrowLeft")
+    tab.wait_for_function(
         "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
     )
-    page.close()
 
 
 @needs_site

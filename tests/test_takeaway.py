@@ -4,9 +4,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browser import new_page
 from PIL import Image
-from test_site import SITE, needs_site, soup
+from test_site import SITE, needs_site, soup, visit
 
 from lib import data, paths, scales
 from lib.figures import examples, gallery, layout, vector
@@ -125,41 +124,35 @@ def test_the_numbers_to_take_are_those_of_the_library(name):
 @needs_site
 @pytest.mark.parametrize("scheme, page_colour", [("light", vector.PAPER), ("dark", vector.NIGHT)])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(browser, scheme, page_colour, width):
-    page = new_page(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.goto((SITE / "book" / "equilibrium.html").as_uri())
-    picture = page.locator("#fig-step img")
+def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(tab, scheme, page_colour, width):
+    visit(tab, "equilibrium", width, scheme=scheme)
+    picture = tab.locator("#fig-step img")
     assert picture.evaluate("e => e.currentSrc").endswith("narrow.svg") == (width == 390)
     shot = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("RGB"))
     wanted = np.array([int(page_colour[i : i + 2], 16) for i in (1, 3, 5)])
     assert (np.abs(shot.astype(int) - wanted).max(axis=2) <= 2).mean() > 0.5
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @needs_site
-def test_a_click_enlarges_a_figure_and_another_puts_it_back(browser):
-    page = new_page(browser, viewport={"width": 1400, "height": 900}, color_scheme="dark")
-    page.goto((SITE / "book" / "equilibrium.html").as_uri())
-    small = page.locator("#fig-step img").bounding_box()
-    page.locator("#fig-step .enlarge").click()
-    assert page.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
+def test_a_click_enlarges_a_figure_and_another_puts_it_back(tab):
+    visit(tab, "equilibrium", 1400, scheme="dark")
+    small = tab.locator("#fig-step img").bounding_box()
+    tab.locator("#fig-step .enlarge").click()
+    assert tab.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
     # it is drawn for the dark, which the theme would dim once more
-    assert page.locator("dialog.enlarged img").evaluate("img => getComputedStyle(img).filter") == "none"
-    page.keyboard.press("Escape")
-    page.locator("dialog.enlarged").wait_for(state="detached")
-    page.close()
+    assert tab.locator("dialog.enlarged img").evaluate("img => getComputedStyle(img).filter") == "none"
+    tab.keyboard.press("Escape")
+    tab.locator("dialog.enlarged").wait_for(state="detached")
 
 
 @needs_site
 @pytest.mark.parametrize(
     "chapter", ["setup", "dynamics", "equilibrium", "batch-size", "momentum", "lars", "learning-rates"]
 )
-def test_no_bar_of_code_is_on_the_first_screen_of_a_chapter(browser, chapter):
-    page = new_page(browser, viewport={"width": 1366, "height": 768})
-    page.goto((SITE / "book" / f"{chapter}.html").as_uri())
-    bars = page.locator("article :is(.cell_input, details.hide)").evaluate_all(
+def test_no_bar_of_code_is_on_the_first_screen_of_a_chapter(tab, chapter):
+    visit(tab, chapter, 1366, 768)
+    bars = tab.locator("article :is(.cell_input, details.hide)").evaluate_all(
         "all => all.filter(e => e.getBoundingClientRect().height && e.getBoundingClientRect().top < 768).length"
     )
     assert bars == 0
-    page.close()
