@@ -66,6 +66,8 @@ OWN_SCALE = "demo"
 KNOBS = ("lr", "weight_decay", "momentum", "batch_size", "epochs", "architecture", "width", "seeds")
 _KINDS: dict[str, Any] = {field.name: field.type for field in fields(Config)} | {"seeds": int}
 MOST_SEEDS = 1000
+#: Most that λα/(1−ρ) may be, which is λα of the run without momentum: more of it and decay lengthens weights.
+MOST_DECAY = 2.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,13 @@ def chosen(scale: "str | Chosen", **changes: float | int | str | None) -> Chosen
     recorded = vars(SCALES[scale].base) | {"seeds": SCALES[scale].seeds}
     given = {name: _value(name, value) for name in KNOBS if (value := changes.get(name)) is not None}
     found = Chosen(scale, tuple((name, v) for name, v in given.items() if v != recorded[name]))
-    found.at  # noqa: B018  refuses what makes no run
+    base = found.at.base  # refuses what makes no run
+    decay = base.lr / (1 - base.momentum) * base.weight_decay
+    if decay > MOST_DECAY:
+        raise ValueError(
+            f"lr={base.lr:g} with weight_decay={base.weight_decay:g} and momentum={base.momentum:g} is not allowed, as "
+            f"λα/(1−ρ) is {decay:g}; it must be at most {MOST_DECAY:g}, beyond which decay lengthens weights: lower one of them"
+        )
     return found
 
 
