@@ -47,7 +47,7 @@ _OCTAVES = (
 )
 _SHARED = (
     "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, and without decay "
-    "accuracy varies by {no_optimum_without} % from 0.4 up"
+    "accuracy varies by {no_optimum_without} percentage points from 0.4 up"
 )
 #: By chapter.
 ANSWERS = {

@@ -47,11 +47,11 @@ class Bound:
     def __str__(self):
         or_equal = not self.strict
         if np.isinf(self.low):
-            return f"{'≤' if or_equal else '<'} {self.high:g}"
+            return f"{'≤' if or_equal else '<'} {_exact(self.high)}"
         if np.isinf(self.high):
-            return f"{'≥' if or_equal else '>'} {self.low:g}"
+            return f"{'≥' if or_equal else '>'} {_exact(self.low)}"
         middle, half = round((self.high + self.low) / 2, 12), round((self.high - self.low) / 2, 12)
-        return f"{number(middle)} ± {half:g}" if middle else f"± {half:g}"
+        return f"{_exact(middle)} ± {half:g}" if middle else f"± {half:g}"
 
 
 def around(middle: float, half: float, strict: bool = False) -> Bound:
@@ -173,6 +173,11 @@ def number(x: float) -> str:
         return "–"
     text = f"{x:.2f}" if 0.095 <= abs(x) < 1000 and x != round(x) else f"{x:.2g}"
     return power(x) if "e" in text else text.replace("-", "−")
+
+
+def _exact(x: float) -> str:
+    """As it was fixed, with a true minus."""
+    return f"{x:g}".replace("-", "−")
 
 
 def power(x: float) -> str:
