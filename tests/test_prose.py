@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,19 @@ from conftest import LAYERS, synthetic_run
 from lib import experiments, library, paths, scales
 from lib.config import Config
 from lib.records import NotRecordedError
-from lib.results import analysis, filters, numbers, phrases, prose, rule, summaries, widths
+from lib.results import (
+    analysis,
+    filters,
+    numbers,
+    phrases,
+    prose,
+    recipes,
+    rule,
+    statistics,
+    summaries,
+    sweeps,
+    widths,
+)
 
 POST = Config(dataset="digits", width=1)  # its 24 epochs, and an equilibrium window of 6 to 14
 R = pd.Series(
@@ -191,14 +204,7 @@ def test_numbers_are_written_as_in_print():
 #: What chapters say that no glued number says, and of which numbers it must be true, at the scale of the book.
 SAID = [
     ("dynamics", "It is not zero", lambda n: n["cosine_convolutions"] != "0.0 × 10⁰"),
-    ("equilibrium", "Later the norms are on their way down", lambda n: n["R_last"] < 1 < n["R_first"]),
-    ("equilibrium", "So the deviation is no flaw", lambda n: abs(n["end_closed"] - n["end_measured"]) < 0.1),
     ("momentum", "With it, the\nlargest error", lambda n: n["overlap_error"] < n["plain_error"] / 4),
-    (
-        "equilibrium",
-        "relaxation time later",
-        lambda n: n["peak_epoch"] + n["relaxation_epochs"] < n["window_end"],
-    ),
     (
         "conclusion",
         "**Close to uncorrelated is not close enough.**",
@@ -285,6 +291,67 @@ def test_what_other_seeds_predict_is_said_only_where_there_are_others():
     assert (said["late_others"], said["end_others"]) == ("0.80", "0.33")
 
 
+@pytest.mark.parametrize(
+    "first, last, said",
+    [
+        (
+            1.06,
+            0.94,
+            "is 1.06, and in epoch 13 it is 0.94. While the norms are still on their way up, R is above 1.",
+        ),
+        (0.98, 0.92, "on their way down already"),
+        (1.2, 1.1, "a balance that norms are not through with"),
+        (0.9, 1.1, "a balance that norms are not through with"),
+        (np.inf, np.inf, "Without decay there is no balance"),
+    ],
+)
+def test_what_is_called_equilibrium_follows_R(first, last, said):
+    found = {"R_first": first, "R_last": last, "epoch_first": 6, "epoch_last": 13}
+    assert said in phrases.crossing(found)
+    assert ("goes through 1" in phrases.crossing(found)) == (first > 1 > last)
+
+
+@pytest.mark.parametrize(
+    "relaxation, said",
+    [
+        (1.3, "Between the two a balance can be expected"),
+        (12, "cannot be expected"),
+        (np.inf, "Without decay"),
+    ],
+)
+def test_a_window_is_explained_by_the_relaxation_time(relaxation, said):
+    found = {"peak_epoch": 5.0, "window_end": 14.0, "window_closed": 0.91, "relaxation_epochs": relaxation}
+    assert said in phrases.window_of(found)
+
+
+def test_the_end_is_the_schedules_only_where_it_is():
+    assert "no flaw" in phrases.deviation({"end_closed": 0.28, "end_measured": 0.33})
+    assert "does not give the end" in phrases.deviation({"end_closed": 0.28, "end_measured": 0.6})
+
+
+def test_what_the_two_equations_leave_is_the_part_of_the_gradient_along_the_weights():
+    """w·g = −0.01 |w||g| is what one run has more of than another, and −2λ w·g accounts for all of it."""
+    run = synthetic_run(replace(POST, momentum=0.0, lr=4.0))
+    s = run.steps.astype({c: float for c in run.steps if c != "layer"})
+    norm_sq, kept = s["weight_norm_sq"].to_numpy(copy=True), s["layer"].to_numpy()
+    for layer in s["layer"].cat.categories:
+        rows = np.flatnonzero(kept == layer)
+        lr, grad = s["lr"].to_numpy()[rows], s["grad_norm_sq"].to_numpy()[rows]
+        for i, (at, after) in enumerate(pairwise(rows)):
+            along = -0.01 * np.sqrt(norm_sq[at] * grad[i])
+            s.loc[s.index[at], "weight_dot_grad"] = along
+            norm_sq[after] = (
+                norm_sq[at] * (1 - 2 * lr[i] * POST.weight_decay) + lr[i] ** 2 * grad[i] - 2 * lr[i] * along
+            )
+    run = replace(run, steps=s.assign(weight_norm_sq=norm_sq))
+    left, mixed = (statistics.unexplained_change((0, 24), run, x) for x in (False, True))
+    assert (left > 1e-3).all() and (mixed < 1e-6).all()
+    said = phrases.unexplained(left, mixed)
+    assert f"at most {100 * left.max():.2g} %" in said and said.endswith("where steps are shortest.")
+    assert "So what they miss" not in phrases.unexplained(left, left)
+    assert "Without decay" in phrases.unexplained(left * np.inf, left)
+
+
 def test_where_the_posts_own_size_has_one_seed_small_says_what_others_predict(monkeypatch):
     seeds = {"paper": 1, "small": 3, "demo": 1}
 
@@ -363,3 +430,14 @@ def test_widths_are_those_of_the_forms_that_are_recorded_at_both(monkeypatch):
     )
     assert "run gradient-noise --scale paper" in said
     assert widths.source().startswith("scale small: digits, width 1") and "; scale paper:" in widths.source()
+
+
+def test_the_angles_of_others_are_those_of_their_settings():
+    found = recipes.turns_of_others(replace(POST, lr=0.4, weight_decay=5e-4, momentum=0.9))
+    assert found == {"turn_wan": "0.0046", "turn_kosson": "0.0032", "turn_here": "0.015"}  # √(2λα/1.9)
+
+
+def test_a_best_rate_at_the_edge_is_named():
+    assert sweeps._edge([]).startswith("Both lie inside")
+    assert sweeps._edge(["LARS"]).startswith("That of LARS is at the edge")
+    assert sweeps._edge(["SGD", "LARS"]).startswith("That of SGD and that of LARS is")

@@ -108,8 +108,14 @@ BAD = [
     ({"lr": "nan"}, "lr=nan is not allowed; it must be above 0"),
     ({"lr": 1e39}, "lr=1e[+]39 is not allowed; it must be above 0 and below 1e[+]38"),
     ({"momentum": 1}, "momentum=1.0 is not allowed; it must be at least 0 and below 1"),
-    ({"weight_decay": 0.51}, "lr=0.4 with weight_decay=0.51 and momentum=0.9 is not allowed, as λα/.* is 2.04"),
-    ({"weight_decay": "1e300"}, "weight_decay=1e[+]300 .* it must be at most 2, beyond which decay lengthens"),
+    (
+        {"weight_decay": 0.51},
+        "lr=0.4 with weight_decay=0.51 and momentum=0.9 is not allowed, as λα/.* is 2.04",
+    ),
+    (
+        {"weight_decay": "1e300"},
+        "weight_decay=1e[+]300 .* it must be at most 2, beyond which decay lengthens",
+    ),
     ({"weight_decay": "inf"}, "weight_decay=inf is not allowed; it must be a finite number from 0 up"),
     ({"batch_size": 6001}, "batch_size=6001 is not allowed; it must be at least 1 and at most"),
     ({"epochs": 0}, "epochs=0 is not allowed; it must be a whole number from 1"),

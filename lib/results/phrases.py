@@ -75,6 +75,78 @@ def peaks(runs: list[Run]) -> str:
     return f"{early[0]} to {early[-1]}, depending on the seed," if len(early) > 1 else str(early[0])
 
 
+def crossing(found: Numbers) -> str:
+    """How R goes through the window, and what kind of equilibrium that is; from `numbers.crossing`."""
+    first, last = float(found["R_first"]), float(found["R_last"])
+    if not np.isfinite([first, last]).all():
+        return "Without decay there is no balance, and R has no value."
+    moves = (
+        f"In epoch {found['epoch_first']} the mean R of the convolutions is {first:.2f}, and in epoch {found['epoch_last']} it is "
+        f"{last:.2f}. "
+    )
+    if last < 1 < first:
+        return moves + (
+            "While the norms are still on their way up, R is above 1. Later the norms are on their way down, behind a rate "
+            "that falls, and R is below. Somewhere in between it goes through 1. So what is called equilibrium here is the "
+            "slow crossing of a balance that moves, and R ≈ 1 on average over the window is in part a gift of the schedule."
+        )
+    if max(first, last) <= 1:
+        return moves + (
+            "The norms are on their way down already, behind a rate that falls, and R is below 1. So what is called "
+            "equilibrium here is a balance that moves, with norms that follow it at a small distance."
+        )
+    return moves + (
+        "Where R is above 1, norms are still on their way up, and where it is below, on their way down. So what is called "
+        "equilibrium here is a balance that norms are not through with."
+    )
+
+
+def window_of(found: Numbers) -> str:
+    """Why the window is where it is, or why no balance can be expected there; from `prose.equilibrium`'s numbers."""
+    late, relaxation = float(found["window_end"]), float(found["relaxation_epochs"])
+    peak = f"The rate peaks in epoch {found['peak_epoch']:g}"
+    if not np.isfinite(relaxation):
+        return f"{peak}. Without decay norms have nothing to catch up with."
+    if float(found["peak_epoch"]) + relaxation >= late:
+        return (
+            f"{peak}, and norms need a relaxation time, {relaxation:.1f} epochs, to catch up with it. That is longer than the "
+            "window, so that a balance cannot be expected in it."
+        )
+    return (
+        f"{peak}, and a relaxation time later the norms have caught up with it. By epoch {late:g} the fall of the rate alone "
+        f"makes R {found['window_closed']:.2f}, as the last section of this chapter will show: from then on norms lag behind. "
+        "Between the two a balance can be expected."
+    )
+
+
+def deviation(found: Numbers) -> str:
+    """Whether the end is what the schedule makes of it; from `numbers.equation_numbers`."""
+    off = abs(float(found["end_closed"]) - float(found["end_measured"]))
+    if off < 0.1:
+        return (
+            "So the deviation is no flaw of the theory: equilibrium is left because the schedule ends, and the theory says "
+            "by how much."
+        )
+    return (
+        "Here the schedule alone does not give the end: the closed form takes gradients for constant, and the fall for so "
+        "long that its start is forgotten."
+    )
+
+
+def unexplained(left: pd.Series, left_along: pd.Series) -> str:
+    """What (1′) and (2′) leave of the change of a norm, and what the part of g along w makes of that; by layer."""
+    if not np.isfinite([left.max(), left_along.max()]).all():
+        return "Without decay there is but one of them, and nothing to compare it with."
+    said = (
+        f"Of the smaller of them they leave at most {100 * left.max():.2g} % over an epoch, rms over epochs, in {left.idxmax()}. "
+        f"With the mixed term −2λ w·g, which a right angle makes zero, it is {100 * left_along.max():.2g} % in "
+        f"{left_along.idxmax()}."
+    )
+    if left_along.max() < left.max() / 2:
+        said += " So what they miss is the small part of g along w. It counts for most at the end, where steps are shortest."
+    return said
+
+
 def at_scale(scale: str, sentence: str) -> str:
     """The sentence as said of a scale that is not that of the page."""
     return f"At scale {scale}, {sentence[0].lower()}{sentence[1:]}"

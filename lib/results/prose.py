@@ -13,7 +13,21 @@ from .. import experiments, library, scales
 from ..config import layers_of
 from ..machinery import speeds
 from ..run import DivergedError, Run
-from . import analysis, answers, costs, filters, ghosts, numbers, phrases, precisions, summaries, sweeps
+from . import (
+    analysis,
+    answers,
+    costs,
+    filters,
+    full_size,
+    ghosts,
+    numbers,
+    phrases,
+    precisions,
+    recipes,
+    statistics,
+    summaries,
+    sweeps,
+)
 from .numbers import NONE, Numbers
 
 
@@ -47,46 +61,11 @@ def index(scale: str) -> Numbers:
     """Rotation and R of the three forms of SGD, and their accuracies in %."""
     forms = library.forms(scale, "dynamics")
     tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
-    found = numbers.form_numbers(tables, tolerance=0.10) | {"full_size": full_size(scale)}
+    found = numbers.form_numbers(tables, tolerance=0.10) | {"full_size": full_size.of_sgd(scale)}
     found["mean_of"] = phrases.mean_of(min(map(len, forms.values())))
     for form, runs in forms.items():
         found |= numbers.rotation_numbers(form, runs) | {f"{form}_accuracy": numbers.percent(runs)}
     return found
-
-
-def full_size(scale: str) -> str:
-    """What the network of the post's own size reached beside that of a scale, in a sentence or two."""
-    original = "The original's mean is 94.08 %."
-    runs = library.forms("paper", "dynamics")["nesterov"]
-    if scales.chosen(scale).scale == "paper":
-        return f"That is the post's own size. {original} {_beside_small()}".rstrip()
-    if not runs:
-        return "The network of the post's own size has not been trained yet."
-    accuracy, config = 100 * analysis.accuracy(runs), runs[0].config
-    span = f"{accuracy.mean():.2f} %" + (
-        f" ({accuracy.min():.2f} to {accuracy.max():.2f})" if len(runs) > 1 else ""
-    )
-    return (
-        f"At the post's own size, width {config.width} and {config.epochs} epochs, with Nesterov momentum and in "
-        f"{config.precision}, {phrases.seeds(len(runs))} reached {span}. {original}"
-    )
-
-
-def _beside_small() -> str:
-    """What more seeds of the smaller network scatter, in two sentences; none where it is not recorded."""
-    forms = library.forms("small", "dynamics")
-    if not all(forms.values()):
-        return ""
-    R = {
-        form: numbers.of_equilibrium(analysis.equilibrium(forms[form]), 0.10)
-        for form in ("sgd", "heavy-ball")
-    }
-    spans = {form: f"{found['low']:.2f} to {found['high']:.2f}" for form, found in R.items()}
-    return (
-        f"At scale small, with the same network at an eighth of the width, Nesterov ends at "
-        f"{phrases.accuracy(forms['nesterov'])}. There R runs from {spans['sgd']} without momentum and from "
-        f"{spans['heavy-ball']} with heavy-ball."
-    )
 
 
 def setup(scale: str) -> Numbers:
@@ -95,7 +74,7 @@ def setup(scale: str) -> Numbers:
     peak = numbers.rounded({"peak_epoch": base.peak_epoch, "fall_epochs": base.epochs - base.peak_epoch})
     return peak | {
         "accuracy": phrases.accuracy(runs),
-        "full_size": full_size(scale),
+        "full_size": full_size.of_sgd(scale),
         "epochs": base.epochs,
         "factor": numbers.of_plain(base),
         "convolutions": len(layers_of(base.architecture)) - 1,
@@ -107,7 +86,11 @@ def dynamics(scale: str) -> Numbers:
     """`norm_numbers` of the first run without momentum, and when norms of all of them peak."""
     runs = analysis.with_steps(library.runs(scale, "dynamics/sgd"))
     found = numbers.norm_numbers(analysis.dynamics(runs[0])) | {"peaks": phrases.peaks(runs)}
-    return found | {"peak_window": analysis.window_text(runs[0].config.epochs, (1 / 24, 10 / 24))}
+    left = [statistics.unexplained_change((0, 24), runs[0], mixed) for mixed in (False, True)]
+    return found | {
+        "peak_window": analysis.window_text(runs[0].config.epochs, (1 / 24, 10 / 24)),
+        "unexplained": phrases.unexplained(*left),
+    }
 
 
 def equilibrium(scale: str) -> Numbers:
@@ -117,14 +100,19 @@ def equilibrium(scale: str) -> Numbers:
     by_epoch = analysis.ratio_by_epoch(run, others)
     end = analysis.EQUILIBRIUM_WINDOW[1] * run.config.epochs
     closed = analysis.end_of_training(run, pd.Series([end]))
-    return (
-        numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
-        | _by_others("sgd", scale)
+    found = (
+        _by_others("sgd", scale)
         | numbers.rounded(
             {"peak_epoch": run.config.peak_epoch, "window_end": end, "window_closed": closed[0]}
         )
         | numbers.crossing([by_epoch], analysis.EQUILIBRIUM_WINDOW, run.config.epochs)
         | numbers.relaxation_numbers(run)
+    )
+    said = {"crossing": phrases.crossing, "window_said": phrases.window_of, "deviation": phrases.deviation}
+    return (
+        numbers.of_equilibrium(analysis.equilibrium(runs), 0.10)
+        | found
+        | {name: phrase(found) for name, phrase in said.items()}
         | numbers.clipped(analysis.convolutions(analysis.dynamics(run)))
         | {"filters": filters.count(run.config), "filters_text": _filters(scale)}
         | {"window": analysis.window_text(run.config.epochs), "seeds": phrases.seeds(len(runs))}
@@ -193,6 +181,7 @@ def momentum(scale: str) -> Numbers:
         | {"above": int((tables["heavy-ball"]["R"].drop(analysis.CLASSIFIER) > 1).sum())}
         | {"momentum": run.config.momentum, "factor": numbers.of_plain(run.config)}
         | {"window": analysis.window_text(run.config.epochs)}
+        | recipes.turns_of_others(run.config)
         | {f"{form}_accuracy": numbers.percent(forms[form]) for form in ("sgd", "heavy-ball")}
         | {"accuracy_difference": phrases.difference(accuracy)}
     )
@@ -208,24 +197,8 @@ def lars(scale: str) -> Numbers:
         | {"accuracy": numbers.percent(lars), "sgd_accuracy": numbers.percent(sgd)}
         | {"difference": phrases.difference(numbers.paired(lars, sgd))}
         | {"window": analysis.window_text(sgd[0].config.epochs)}
-        | {"length": phrases.counted(sgd[0].config.epochs, "epoch"), "full_size": _lars_at_full_size(scale)}
+        | {"length": phrases.counted(sgd[0].config.epochs, "epoch"), "full_size": full_size.of_lars(scale)}
         | sweeps.of_tuning(library.runs(scale, "tuning"))
-    )
-
-
-def _lars_at_full_size(scale: str) -> str:
-    """The same of the network of the post's own size, in a sentence or two."""
-    if scales.chosen(scale) == scales.chosen("paper"):
-        return "That is the post's own size."
-    lars, sgd = library.forms("paper", "lars")["lars"], library.forms("paper", "dynamics")["heavy-ball"]
-    if not (lars and sgd):
-        return "At the post's own size the two have not both been trained yet."
-    found = numbers.beside_numbers(sgd[0], lars[0]) | numbers.rotation_numbers("lars", lars)
-    return (
-        f"At the post's own size LARS ends at {numbers.percent(lars):.1f} % and SGD at {numbers.percent(sgd):.1f} %, "
-        f"{phrases.mean_of(min(len(lars), len(sgd)))}. There the steps of LARS are {found['turn_low']:.2f} to "
-        f"{found['turn_high']:.2f} times those of SGD, and its rotation is {found['lars_turn_low']:.2f} to "
-        f"{found['lars_turn_high']:.2f} times the predicted one."
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from .. import scales, theory
+from ..config import Config
 from . import numbers
 from .numbers import Numbers
 
@@ -95,6 +96,20 @@ def table() -> pd.DataFrame:
 def rounded(value: float) -> str:
     """Two digits, which is what a recipe is good for: ``17,000``, ``5.2``, ``0.31``."""
     return f"{float(f'{value:.2g}'):,g}"
+
+
+#: λ of ResNet-50 on ImageNet where its rotation was measured, at a constant rate and with α and ρ as above: Wan et al. 2021,
+#: and Kosson et al. 2024, by the scripts of their paper.
+MEASURED_AT = {"wan": 0.2, "kosson": 0.1}
+
+
+def turns_of_others(config: Config) -> Numbers:
+    """The angle of a step in equilibrium where others have measured it, and in a run of this book at its peak, in radians."""
+    resnet = RECIPES["ResNet-50, N = 256"]
+    settings = {"weight_decay": resnet.weight_decay, "momentum": resnet.momentum}
+    theirs = {name: theory.rotation(lr=lr, **settings) for name, lr in MEASURED_AT.items()}
+    ours = theory.rotation(lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
+    return {f"turn_{name}": f"{float(turn):.2g}" for name, turn in (theirs | {"here": ours}).items()}
 
 
 def of_text() -> Numbers:

@@ -89,9 +89,14 @@ def _largest_cosines(run: Run, window: Window) -> pd.Series:
     return rows["cosine"].abs().groupby(rows["layer"], observed=True).max()
 
 
-def unexplained_change(window: Window, run: Run) -> pd.Series:
-    """What (1′) and (2′) leave of the change of |w|² over an epoch, over the smaller of the two; rms over epochs."""
+def unexplained_change(window: Window, run: Run, mixed: bool = False) -> pd.Series:
+    """What (1′) and (2′) leave of the change of |w|² over an epoch, over the smaller of the two; rms over epochs.
+
+    With ``mixed``, what these and −2λ w·g leave, which is zero where gradients are orthogonal to weights.
+    """
     t = _rows(run, window).dropna(subset="residual")
+    if mixed:
+        t = t.assign(residual=t["residual"] + 2 * t["lr"] * t["weight_dot_grad"].astype(float))
     terms = ["residual", "growth", "shrinkage"]
     sums = t.groupby(["layer", np.floor(t["epoch"])], observed=True)[terms].sum()
     return _rms_over_epochs(sums["residual"] / sums[["growth", "shrinkage"]].min(axis=1))

@@ -22,6 +22,10 @@ COUNTED = {
 }
 
 
+#: The claims that carry the argument of the conclusion.
+CARRYING = ("norm change", "balance", "norm equation", "end")
+
+
 def summary(scale: str) -> Numbers:
     """What the page of formulas, and that on what to do with them, say of this book's own runs and of recipes of others."""
     sgd, whole, quarter, lars = (
@@ -44,6 +48,7 @@ def summary(scale: str) -> Numbers:
         | {"one_layer": _of_one_layer(scale)}
         | numbers.rounded({"sweep_low": min(sweep)}, 2)
         | recipes.of_text()
+        | {"runs": analysis.describe(whole, scale)}
     )
 
 
@@ -63,12 +68,16 @@ def conclusion(scale: str) -> Numbers:
     tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
     whole, lars = forms["heavy-ball"], library.runs(scale, "lars/lars")
     judged = verdicts.judged(CLAIMS, verdicts.recorded(scale))
+    found = {claim.name: verdict for claim, verdict in judged}
+    said = {name.replace(" ", "_"): verdicts.brief(found[name]) for name in CARRYING}
     return (
         numbers.form_numbers(tables, 0.10)
         | numbers.rotation_numbers("heavy-ball", whole)
         | {"furthest": str((tables["heavy-ball"].drop(index=analysis.CLASSIFIER)["R"] - 1).abs().idxmax())}
         | {"lars_difference": phrases.difference(numbers.paired(lars, whole))}
         | {f"of_{origin}": counted(judged, origin) for origin in (POST, OURS)}
+        | said
+        | {"runs": analysis.describe(whole, scale)}
     )
 
 

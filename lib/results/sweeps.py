@@ -40,22 +40,23 @@ def of_sweep(runs: list[Run]) -> Numbers:
 def of_tuning(runs: list[Run]) -> Numbers:
     """The best accuracy of each optimiser, in %, at which λ, what was tried, and their difference seed by seed."""
     accuracies = learning_rates.tuned(runs)
-    found = {}
+    found, tried = {}, (accuracies.index.min(), accuracies.index.max())
     for name in ("sgd", "lars"):
         best = float(accuracies[name].idxmax())
-        edge = best in (accuracies.index.min(), accuracies.index.max())
-        found |= {
-            f"{name}_best": round(float(100 * accuracies[name].max()), 2),
-            f"{name}_best_lr": best,
-            f"{name}_edge": "at the edge of what was tried, so that a better one may lie beyond"
-            if edge
-            else "inside what was tried",
-        }
+        found |= {f"{name}_best": round(float(100 * accuracies[name].max()), 2), f"{name}_best_lr": best}
+    at_edge = [name.upper() for name in ("sgd", "lars") if found[f"{name}_best_lr"] in tried]
     of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
     return (
         found
         | {"tuned_low": float(accuracies.index.min()), "tuned_high": float(accuracies.index.max())}
         | {"tuned_length": phrases.counted(runs[0].config.epochs, "epoch")}
-        | {"tuned_seeds": phrases.seeds_each(runs)}
+        | {"tuned_seeds": phrases.seeds_each(runs), "tuned_edge": _edge(at_edge)}
         | {"tuned_difference": phrases.difference(100 * (of_seeds[0] - of_seeds[1]))}
     )
+
+
+def _edge(at_edge: list[str]) -> str:
+    """Whether a best learning rate is the first or the last that was tried."""
+    if not at_edge:
+        return "Both lie inside what was tried."
+    return f"That of {' and that of '.join(at_edge)} is at the edge of what was tried, so that a better one may lie beyond."
