@@ -225,7 +225,6 @@ SAID = [
         "Here the argument lets one expect the same of both",
         lambda n: abs(n["accuracy"] - n["sgd_accuracy"]) < 1,
     ),
-    ("learning-rates", "so a bound of 0.85 asks", lambda n: n["networks"] < 6),
     ("learning-rates", "At the low end the norms", lambda n: n["relaxations_low"] < 1),
 ]
 
@@ -435,6 +434,21 @@ def test_widths_are_those_of_the_forms_that_are_recorded_at_both(monkeypatch):
 def test_the_angles_of_others_are_those_of_their_settings():
     found = recipes.turns_of_others(replace(POST, lr=0.4, weight_decay=5e-4, momentum=0.9))
     assert found == {"turn_wan": "0.0046", "turn_kosson": "0.0032", "turn_here": "0.015"}  # √(2λα/1.9)
+
+
+@pytest.mark.parametrize(
+    "networks, said",
+    [
+        (2, "from 1 to −1.00, so a bound of 0.85 asks for the perfect order"),
+        (4, "from 1 to 0.80, so a bound of 0.85 asks for the perfect order"),
+        (5, "from 1 to 0.90, so a bound of 0.85 asks for one such mistake at most"),
+        (7, "from 1 to 0.96, and a bound of 0.85 allows 4 of them."),
+        (1, "One network has no order."),
+    ],
+)
+def test_what_an_order_can_say_depends_on_how_many_are_in_it(networks, said):
+    assert said in sweeps.order(networks)
+    assert ("But that says little" in sweeps.order(networks)) == (1 < networks < 6)
 
 
 def test_a_best_rate_at_the_edge_is_named():

@@ -2,7 +2,9 @@
 
 from ..run import Run
 from . import learning_rates, numbers, phrases, tops
+from .claims import CLAIMS
 from .numbers import Numbers
+from .statistics import ENOUGH_NETWORKS
 
 
 def of_sweep(runs: list[Run]) -> Numbers:
@@ -28,13 +30,31 @@ def of_sweep(runs: list[Run]) -> Numbers:
         "length": phrases.counted(runs[0].config.epochs, "epoch"),
         "best": str(losses["best"].idxmax()),
         "rank_correlation": numbers.signed(rank_correlation),
-        # one exchange of neighbours lowers Spearman's correlation by 12/(n³ − n)
-        "next_rank": numbers.signed(1 - 12 / (n**3 - n)),
+        "order": order(n),
         "misfits_whole": int((whole < 0.05).sum()),
         "misfits_near": int((near < 0.05).sum()),
         "above": int((optima["lr"] > common).sum()),
         "common": common,
     }
+
+
+def order(networks: int) -> str:
+    """What the rank correlation of so many networks can say, by how many mistakes its bound allows."""
+    if networks < 2:
+        return "One network has no order."
+    step = 12 / (networks**3 - networks)  # what one exchange of neighbours takes from Spearman's correlation
+    bound = next(claim.bound.low for claim in CLAIMS if claim.name == "order")
+    allowed = int((1 - bound) / step)
+    one = (
+        f"One exchange of neighbours among {networks} networks takes it from 1 to {numbers.signed(1 - step)}"
+    )
+    if networks < ENOUGH_NETWORKS:
+        asked = "the perfect order" if not allowed else f"{phrases.counted(allowed, 'such mistake')} at most"
+        return (
+            f"But that says little. {one}, so a bound of {bound:g} asks for {asked}, and neighbours here are often closer "
+            "than seeds are. It takes more networks to say something."
+        )
+    return f"{one}, and a bound of {bound:g} allows {allowed} of them."
 
 
 def of_tuning(runs: list[Run]) -> Numbers:
