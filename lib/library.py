@@ -180,14 +180,16 @@ def first(scale: str | Chosen | Given, name: str, as_far: bool = False) -> Run:
 
 
 def own(scale: str) -> dict[Path, str]:
-    """What is trained at settings of one's own at a scale: each record, and what differs from the base run.
+    """What is trained at settings of one's own at a scale: each record, and what differs from the book's of that name.
 
-    Raises RecordError when a record is damaged.
+    Where the book has none, as of another learning rate of a sweep, from the base run. Raises RecordError when a
+    record is damaged.
     """
-    base = vars(scales.base(scale))
+    of_book = {(one.experiment, one.name): one.config for one in experiments.planned(scale)}
     found = {}
     for file in sorted(paths.own_records(scale).rglob("*.parquet")):
-        settings = vars(read(file).config).items()
+        name = file.parent.name, file.stem.rpartition("-")[0]
+        base, settings = vars(of_book.get(name, scales.base(scale))), vars(read(file).config).items()
         found[file] = ", ".join(f"{name}={value}" for name, value in settings if value != base[name])
     return found
 

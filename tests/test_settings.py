@@ -326,7 +326,10 @@ def test_a_figure_is_drawn_at_settings_of_ones_own_and_listed(trained, call, tmp
     numbers = pd.read_csv(tmp_path / "own.csv")
     assert numbers["epoch"].max() < 2
     np.testing.assert_allclose(numbers["predicted"].max(), np.sqrt(2 * 4 * 0.002), rtol=0.1)
-    assert "own: dynamics sgd-seed0: epochs=2, lr=4.0" in call("list", "--scale", "demo")
+    (own_run,) = [line for line in call("list", "--scale", "demo").splitlines() if line.startswith("own: ")]
+    assert own_run.startswith("own: dynamics sgd-seed0: epochs=2, peak_epoch=0.41") and own_run.endswith(
+        ", weight_decay=0.002"
+    )
     assert "own: " not in call("list", "--scale", "small")
     (state,) = [state for state in verify.states() if "own" in state.path.parts]
     assert state.text.startswith("good: test accuracy") and not state.bad
