@@ -22,9 +22,8 @@ def behind(figure: Figure, recorded: Figure) -> Figure:
         for line in other.lines:
             if line.get_transform().contains_branch_seperately(other.transData) == (True, True):
                 looks = {"linestyle": line.get_linestyle(), "marker": line.get_marker()}
-                if (
-                    line.get_markerfacecolor() == "none"
-                ):  # open circles stay open, so that a line among them is seen
+                # open circles stay open, so that a line among them is seen
+                if line.get_markerfacecolor() == "none":
                     looks |= {"markerfacecolor": "none", "markeredgewidth": line.get_markeredgewidth()}
                 axes.plot(*line.get_data(), markersize=line.get_markersize(), linewidth=2, **looks, **GREY)
         for points in other.collections:
