@@ -296,6 +296,9 @@ def test_filters_count_one_by_one():
     table = table.assign(**numbers)
     share = oq.filters_within((6, 14), replace(run, by_filter=table))
     assert share.to_dict() == {"ρ = 0": 0.5}  # 1 and 1.1, not 1.2 and 0.8
+    short = table[table["epoch"].between(6, 7)]  # one epoch of the window
+    assert np.isnan(oq.drift(replace(run, steps=short))).all()
+    assert oq.filters_within((6, 14), replace(run, by_filter=short)).isna().all()
     own = replace(run, config=replace(run.config, momentum=0.5, nesterov=True), by_filter=table)
     assert list(oq.filters_within((6, 14), own).index) == ["Nesterov"]
 

@@ -12,7 +12,7 @@ from .rule import Bound, around
 from .statistics import of_each_seed
 
 SGD, LARS = "dynamics/heavy-ball", "lars/lars"
-IN_POINTS = "in percentage points, seed by seed"
+IN_PERCENT = "in %, seed by seed"
 of_plateau, of_lars, of_start, of_adam, of_layers, of_decay = (
     partial(Claim, chapter=chapter, origin=OURS)
     for chapter in ("plateau", "lars-parts", "start", "adam", "layers", "decay")
@@ -62,12 +62,12 @@ OPEN_CLAIMS = (
     ),
     of_lars(
         name="clipped", sentence="SGD with |g| clipped at 1.25 of its running rms trains as SGD does.",
-        observable=f"training accuracy less that of SGD, {IN_POINTS}", statistic=of_each_seed(oq.train_difference),
+        observable=f"training accuracy less that of SGD, {IN_PERCENT}", statistic=of_each_seed(oq.train_difference),
         forms=("lars-parts/clipped", SGD), bound=around(0, 0.3),
     ),
     of_lars(
         name="smoothed", sentence="LARS with smoothed norms of gradients trains as LARS does.",
-        observable=f"training accuracy less that of LARS, {IN_POINTS}", statistic=of_each_seed(oq.train_difference),
+        observable=f"training accuracy less that of LARS, {IN_PERCENT}", statistic=of_each_seed(oq.train_difference),
         forms=("lars-parts/lars-smoothed", LARS), bound=around(0, 0.3),
     ),
     of_lars(
@@ -77,7 +77,7 @@ OPEN_CLAIMS = (
     ),
     of_lars(
         name="turning", sentence="LARS that turns as SGD does trains as SGD does.",
-        observable=f"training accuracy less that of SGD, {IN_POINTS}", statistic=of_each_seed(oq.train_difference),
+        observable=f"training accuracy less that of SGD, {IN_PERCENT}", statistic=of_each_seed(oq.train_difference),
         forms=("lars-parts/lars-turning", SGD), bound=around(0, 0.3),
     ),
     of_lars(
@@ -102,22 +102,22 @@ OPEN_CLAIMS = (
     _recovery("16", Bound(low=14)),
     of_start(
         name="LARS from any norm", sentence="LARS trains alike from any initial norm.",
-        observable=f"training accuracy less that from the usual norms, {IN_POINTS}, by scale",
+        observable=f"training accuracy less that from the usual norms, {IN_PERCENT}, by scale",
         statistic=of_each_seed(oq.scale_differences), forms=("start/lars-", LARS), bound=around(0, 0.3),
     ),
     of_start(
         name="SGD from large norms", sentence="From 16 times the initial norms SGD loses a percentage point or more.",
-        observable=f"training accuracy less that from the usual norms, {IN_POINTS}",
+        observable=f"training accuracy less that from the usual norms, {IN_PERCENT}",
         statistic=of_each_seed(oq.train_difference), forms=("start/sgd-x16", SGD), bound=Bound(high=-1),
     ),
     of_start(
         name="LARS wins", sentence="From 16 times the initial norms LARS clearly wins: what the post looked for.",
-        observable=f"training accuracy of LARS less that of SGD, {IN_POINTS}",
+        observable=f"training accuracy of LARS less that of SGD, {IN_PERCENT}",
         statistic=of_each_seed(oq.train_difference), forms=("start/lars-x16", "start/sgd-x16"), bound=Bound(low=0.3),
     ),
     of_start(
         name="LARS wins in the test", sentence="And so it does on images that it has not seen.",
-        observable=f"test accuracy of LARS less that of SGD, {IN_POINTS}",
+        observable=f"test accuracy of LARS less that of SGD, {IN_PERCENT}",
         statistic=of_each_seed(st.accuracy_difference), forms=("start/lars-x16", "start/sgd-x16"),
         bound=Bound(low=0.3),
     ),
@@ -179,7 +179,7 @@ OPEN_CLAIMS = (
     ),
     of_decay(
         name="no optimum without", sentence="Without decay there is no optimum: λ from 0.4 up does not matter.",
-        observable="largest training accuracy less least, in percentage points", statistic=of_each_seed(oq.range_of_accuracy),
+        observable="largest training accuracy less least, in %", statistic=of_each_seed(oq.range_of_accuracy),
         forms=("decay/backbone-decay0-", "decay/residual-l1+l2+l3-decay0-"), bound=Bound(high=1),
     ),
 )  # fmt: skip

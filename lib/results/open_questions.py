@@ -41,11 +41,14 @@ def train_accuracy(run: Run) -> float:
 
 
 def drift(run: Run) -> pd.Series:
-    """τ d ln c²/dt of each layer: by how much c² grows while |w|⁴ relaxes, at the peak of λ; a fit over `WINDOW`."""
+    """τ d ln c²/dt of each layer: by how much c² grows while |w|⁴ relaxes, at the peak of λ; a fit over `WINDOW`.
+
+    NaN in a run so short that the window has but one epoch.
+    """
     with np.errstate(divide="ignore"):  # a filter without gradients has no drift, and counts as outside
         table = rows(run, WINDOW).assign(log=lambda t: np.log(t["grad_norm_sq"] * t["weight_norm_sq"]))
     by_layer = table.groupby("layer", observed=True)
-    slopes = by_layer.apply(lambda t: np.polyfit(t["step"], t["log"], 1)[0])
+    slopes = by_layer.apply(lambda t: np.polyfit(t["step"], t["log"], 1)[0] if len(t) > 1 else np.nan)
     return theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run)) * slopes
 
 
@@ -61,13 +64,13 @@ def by_filter(run: Run) -> Run:
 
 
 def filters_within(window: Window, *runs: Run) -> pd.Series:
-    """The share of filters whose `stationary_ratio` is within `OF_A_FILTER` of 1, of each form."""
+    """The share of filters whose `stationary_ratio` is within `OF_A_FILTER` of 1, of each form; NaN where none is known."""
     found = {}
     for run in runs:
         off = (stationary_ratio(window, by_filter(run)) - 1).abs()
         c = run.config
         name = ("Nesterov" if c.nesterov else "heavy-ball") if c.momentum else "ρ = 0"
-        found[name] = (off <= OF_A_FILTER).mean()
+        found[name] = (off <= OF_A_FILTER).mean() if off.notna().any() else np.nan
     return pd.Series(found)
 
 
