@@ -218,8 +218,7 @@ def visit(page, name, width=1200, height=900, scheme="light"):
 
 def barriers(page, **options) -> set[tuple[str, str, str]]:
     """What axe finds serious in the article; the rest of the page is the theme's."""
-    # the list's role is docutils' own; and of the package's entries, all alike, the first ones will do
-    context = {"include": [["article"]], "exclude": [[".citation-list"], ["dl.py ~ dl.py"]]}
+    context = {"include": [["article"]], "exclude": [[".citation-list"]]}  # its role is docutils' own
     found = Axe().run(page, context=context, options={"resultTypes": ["violations"]} | options)
     return {
         (violation["id"], node["target"][0], node["failureSummary"])
@@ -234,17 +233,19 @@ def test_a_browser_shows_the_page_and_all_can_read_it(tab, path):
     # in one visit: setting the equations is what takes time
     tab.goto("about:blank")  # what the page before was still loading is not this one's
     wrong = watched(tab)
-    visit(tab, path.stem)
+    visit(tab, path.stem, 400, 800)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
     assert not tab.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
     # an aligned display is one container; each element of the source has one at least
     unset = tab.locator("article .math:not(:has(mjx-container))").all_text_contents()
     assert not wrong + unset + tab.locator("mjx-merror").all_text_contents()
+    tab.set_viewport_size({"width": 1200, "height": 900})
+    # of the package's entries, hundreds of the same form, the first ones will do
+    tab.evaluate("[...document.querySelectorAll('dl.py')].slice(5).forEach((entry) => entry.remove())")
     assert not barriers(tab)
     tab.emulate_media(color_scheme="dark")
     tab.wait_for_selector("html[data-theme=dark]")
     assert not barriers(tab, runOnly=["color-contrast"])
-    tab.set_viewport_size({"width": 400, "height": 800})
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
 
 
 @pytest.fixture(scope="module")
