@@ -321,6 +321,9 @@ def test_what_is_called_equilibrium_follows_R(first, last, said):
 def test_a_window_is_explained_by_the_relaxation_time(relaxation, said):
     found = {"peak_epoch": 5.0, "window_end": 14.0, "window_closed": 0.91, "relaxation_epochs": relaxation}
     assert said in phrases.window_of(found)
+    assert "little room for a balance" in phrases.window_of(
+        found | {"window_closed": 0.7, "relaxation_epochs": 1.3}
+    )
 
 
 def test_the_end_is_the_schedules_only_where_it_is():

@@ -347,6 +347,29 @@ def test_the_caption_says_what_differs_and_how_to_make_the_figure(trained):
     assert drawn.source.endswith("`python -m lib figure step --scale demo --set weight_decay=0.002`")
 
 
+def test_the_command_of_a_caption_is_one_that_makes_the_figure(trained):
+    """It has no setting on which the figure does not depend, as the command would refuse it."""
+    changes = {"weight_decay": 0.002, "epochs": 2, "seeds": 2}
+    record("dynamics")
+    record("dynamics", **changes)
+    chosen = scales.chosen("demo", **changes)
+    depends = {
+        "step": {"weight_decay", "epochs"},
+        "overview": set(changes),
+        "schedule": {"epochs"},
+        "network": set(),
+    }
+    for name, counted in depends.items():
+        kept = dict(set_by(gallery.picture(name, chosen).source))
+        assert kept.keys() == counted, name
+        origins.check_depends(name, scales.chosen("demo", **kept))
+
+
+def set_by(source):
+    """What the command of a caption sets."""
+    return [one.split("=") for one in source.rstrip("`").split(" --set ")[1:]]
+
+
 def test_the_recorded_run_is_drawn_in_grey_behind(trained):
     record("dynamics")
     record("dynamics", weight_decay=0.002)

@@ -1,7 +1,8 @@
 """Every figure of the book by name, from the records of a scale: what is drawn, and its source."""
 
+import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 from IPython.display import SVG, Markdown
 from matplotlib.figure import Figure
 
-from .. import paths, scales
+from .. import experiments, library, paths, scales
 from ..library import Given
 from ..machinery import files
 from ..results import analysis, claims
@@ -41,15 +42,39 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
     check_known(name)
     if not isinstance(scale, Given):
         scale = scales.chosen(scale)
-    figure, numbers, runs = FIGURES[name](scale)
+    with library.asked() as needed:
+        figure, numbers, runs = FIGURES[name](scale)
     about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
-    options = f"{scale.options} --beside" if beside else scale.options
+    options = scale.options if isinstance(scale, Given) else _that_count(name, needed, scale).options
+    options += " --beside" if beside else ""
     source = f"{about}; `{paths.COMMAND} figure {name} {options}`"  # code: prose makes a dash of two hyphens
     if beside:
         recorded, _, runs = FIGURES[name](scale.scale)
         figure = behind(figure, recorded)
         source += f"; grey: {runs if isinstance(runs, str) else analysis.describe(runs, scale.scale)}"
     return Picture(figure, numbers, source)
+
+
+def _that_count(name: str, needed: list[str], chosen: Chosen) -> Chosen:
+    """The choice without the changes on which a figure does not depend, which the command that makes it refuses."""
+    kept = [change for change in chosen.changes if depends(name, needed, chosen, change[0])]
+    return replace(chosen, changes=tuple(kept))
+
+
+def depends(name: str, needed: list[str], chosen: Chosen, knob: str) -> bool:
+    """Whether a figure that is drawn from the ``needed`` runs is another one without a change of that knob."""
+    with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
+    return with_it != without
+
+
+def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
+    """What a figure is made of: the planned runs, or, where it needs none, itself."""
+    if needed:
+        planned = experiments.planned(chosen, needed)
+        return {(one.experiment, one.config.key) for one in planned}
+    file = io.BytesIO()
+    style.save(FIGURES[name](chosen)[0], file, "svg")
+    return file.getvalue()
 
 
 def check_known(name: str) -> None:

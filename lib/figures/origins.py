@@ -1,14 +1,13 @@
 """Which runs a figure is drawn from, for those who draw it from runs of their own."""
 
-import io
 from pathlib import Path
 
-from .. import experiments, library, scales
+from .. import library, scales
 from ..library import Given
 from ..records import NotRecordedError
 from ..run import Run
 from ..scales import Chosen
-from . import gallery, style
+from . import gallery
 
 
 def needs(name: str) -> list[str]:
@@ -33,23 +32,12 @@ def check_depends(name: str, chosen: Chosen) -> list[str]:
     """The `needs` of a figure; raises ValueError when there is a change on which it does not depend."""
     needed = needs(name)
     for knob, _ in chosen.changes:
-        with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
-        if with_it == without:
+        if not gallery.depends(name, needed, chosen, knob):
             runs = ", ".join(needed) or "no run"
             raise ValueError(
                 f"figure {name} does not depend on {knob}, as it is drawn from {runs}; leave {knob} out"
             )
     return needed
-
-
-def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
-    """What a figure is made of: the planned runs, or, where it needs none, itself."""
-    if needed:
-        planned = experiments.planned(chosen, needed)
-        return {(one.experiment, one.config.key) for one in planned}
-    file = io.BytesIO()
-    style.save(gallery.FIGURES[name](chosen)[0], file, "svg")
-    return file.getvalue()
 
 
 def given(name: str, run: Run, file: str | Path, scale: str | None = None) -> Given:

@@ -125,14 +125,14 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
     ``equation_difference`` is the greatest |R − R_ode| of a convolution after that epoch,
     ``equation_difference_classifier`` the classifier's, and ``others_difference`` that of R_others, in ``others_layer`` and ``others_epoch``;
     ``end_…`` are the means over convolutions in the last epoch, and ``late_…`` those in the epoch seven
-    before it.
+    24ths of the run before it.
     """
     late = by_epoch[by_epoch["epoch"] > after_epoch]
     off = late[["R_ode", "R_others"]].rsub(late["R"], axis=0).abs()
     off = off.groupby(late["layer"], observed=True).max()
     deep = analysis.convolutions(by_epoch)
     means = deep.groupby("epoch")[["R", "R_ode", "R_others", "R_end"]].mean()
-    before = min(7, len(means))  # a short run has no more
+    before = max(1, round(7 / 24 * len(means)))
     out = {
         "equation_difference": off["R_ode"].drop(analysis.CLASSIFIER).max(),
         "equation_difference_classifier": off.loc[analysis.CLASSIFIER, "R_ode"],

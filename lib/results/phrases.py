@@ -11,6 +11,9 @@ from ..run import Run
 from . import analysis, numbers, rule, statistics
 from .numbers import NONE, Numbers
 
+#: Where the fall of λ alone makes R less than that within the window, there is no balance to speak of.
+SETTLED = 0.85
+
 
 def counted(n: int, what: str) -> str:
     """``one epoch``, or ``5 epochs``."""
@@ -112,9 +115,16 @@ def window_of(found: Numbers) -> str:
             f"{peak}, and norms need a relaxation time, {relaxation:.1f} epochs, to catch up with it. That is longer than the "
             "window, so that a balance cannot be expected in it."
         )
+    closed = float(found["window_closed"])
+    if closed < SETTLED:
+        return (
+            f"{peak}, and norms need {relaxation:.1f} epochs to catch up with it. By epoch {late:g} the fall of the rate alone "
+            f"makes R {closed:.2f}, as the last section of this chapter will show. In so short a training the way up and the "
+            "way down leave little room for a balance."
+        )
     return (
         f"{peak}, and a relaxation time later the norms have caught up with it. By epoch {late:g} the fall of the rate alone "
-        f"makes R {found['window_closed']:.2f}, as the last section of this chapter will show: from then on norms lag behind. "
+        f"makes R {closed:.2f}, as the last section of this chapter will show: from then on norms lag behind. "
         "Between the two a balance can be expected."
     )
 
