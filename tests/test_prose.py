@@ -57,7 +57,7 @@ def test_where_equation_and_run_differ():
             "late_equation": 1.0,
             "late_others": 1.0,
             "late_closed": 0.5,
-            "late_epoch": 1,
+            "late_epoch": 6,  # 7 24ths of the run, before the end
             "end_epoch": 7,
         }
     )
@@ -329,6 +329,7 @@ def test_a_window_is_explained_by_the_relaxation_time(relaxation, said):
 def test_the_end_is_the_schedules_only_where_it_is():
     assert "no flaw" in phrases.deviation({"end_closed": 0.28, "end_measured": 0.33})
     assert "does not give the end" in phrases.deviation({"end_closed": 0.28, "end_measured": 0.6})
+    assert "Without decay" in phrases.deviation({"end_closed": 0.28, "end_measured": np.inf})
 
 
 def test_what_the_two_equations_leave_is_the_part_of_the_gradient_along_the_weights():

@@ -132,6 +132,8 @@ def window_of(found: Numbers) -> str:
 def deviation(found: Numbers) -> str:
     """Whether the end is what the schedule makes of it; from `numbers.equation_numbers`."""
     off = abs(float(found["end_closed"]) - float(found["end_measured"]))
+    if not np.isfinite(off):
+        return "Without decay there is no equilibrium to leave."
     if off < 0.1:
         return (
             "So the deviation is no flaw of the theory: equilibrium is left because the schedule ends, and the theory says "
