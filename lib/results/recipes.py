@@ -106,10 +106,12 @@ MEASURED_AT = {"wan": 0.2, "kosson": 0.1}
 def turns_of_others(config: Config) -> Numbers:
     """The angle of a step in equilibrium where others have measured it, and in a run of this book at its peak, in radians."""
     resnet = RECIPES["ResNet-50, N = 256"]
-    settings = {"weight_decay": resnet.weight_decay, "momentum": resnet.momentum}
-    theirs = {name: theory.rotation(lr=lr, **settings) for name, lr in MEASURED_AT.items()}
-    ours = theory.rotation(lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
-    return {f"turn_{name}": f"{float(turn):.2g}" for name, turn in (theirs | {"here": ours}).items()}
+    turns = {
+        name: theory.rotation(lr=lr, weight_decay=resnet.weight_decay, momentum=resnet.momentum)
+        for name, lr in MEASURED_AT.items()
+    }
+    turns["here"] = theory.rotation(lr=config.lr, weight_decay=config.weight_decay, momentum=config.momentum)
+    return {f"turn_{name}": f"{float(turn):.2g}" for name, turn in turns.items()}
 
 
 def of_text() -> Numbers:
