@@ -1,6 +1,7 @@
 """What is measured of a training, as sums over stretches of it whose number stays bounded."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,15 @@ class Stretches:
         table.insert(0, "parameter", self.labels * len(starts))
         table.insert(1, "step", np.repeat(starts, len(self.labels)))
         return table
+
+    def over_time(self, quantity: str, by_label: Mapping[str, laws.Law | None]) -> pd.DataFrame:
+        """One of `NUMBERS` by the law of each label: a row for each stretch, a column for each label."""
+        starts, sums = self.fetch()
+        found = [
+            [numbers(sums[k, i], by_label.get(label))[quantity] for i, label in enumerate(self.labels)]
+            for k in range(len(starts))
+        ]
+        return pd.DataFrame(found, index=starts, columns=self.labels)
 
     def state_dict(self) -> dict:
         """All of it as tensors, numbers and names."""

@@ -244,24 +244,24 @@ class Watch:
     def plot(self):
         """R and the rotation over its prediction against the step, as a matplotlib figure.
 
-        Every scale-invariant parameter is a line; where prediction and network agree, it is at 1.
+        Every scale-invariant parameter is a line, at 1 if they agree; of more than ten the median stands out.
         """
         import matplotlib.pyplot as plt
 
         figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharex=True, layout="constrained")
         plt.close(figure)  # else pyplot would show it a second time
-        (starts, sums), invariant = self.stretches.fetch(), self.table()["invariant"]
-        for i, label in enumerate(self.units):
-            if invariant[label]:
-                points = [stretches.numbers(total, self.laws.get(label)) for total in sums[:, i]]
-                for axes, quantity in zip(panels, ("R", "rotation_over_predicted"), strict=True):
-                    axes.plot(starts, [point[quantity] for point in points], label=label, lw=1)
-        for axes, title in zip(panels, ("R", "rotation / predicted"), strict=True):
+        few = (invariant := self.table()["invariant"]).sum() <= 10
+        for axes, quantity in zip(panels, ("R", "rotation_over_predicted"), strict=True):
+            lines = self.stretches.over_time(quantity, self.laws)[invariant.index[invariant]]
+            for label, line in lines.items():
+                axes.plot(line, label=label, **({"lw": 1} if few else {"lw": 0.4, "color": "0.6"}))
+            if not few:
+                axes.plot(lines.median(axis=1), lw=2, label="median")
             axes.axhline(1, color="black", lw=1)
-            axes.set(xlabel="step", ylabel=title)
+            axes.set(xlabel="step", ylabel=quantity.replace("_over_", " / "))
             axes.set_yscale("log", base=2)
             axes.yaxis.set_major_formatter("{x:g}")
-        if 0 < invariant.sum() <= 10:
+        if few and invariant.any():
             figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
         return figure
 

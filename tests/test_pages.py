@@ -17,6 +17,8 @@ STORY = next(list(group.files()) for group in TOC.root.subtrees if group.caption
 WITHOUT_MEASUREMENT = {"conclusion", "summary"}
 #: How sections begin that are the same in each chapter.
 STANDING = ("## Claims", "## Try it")
+#: Characters of code that a line of a page has room for.
+ROOM = 88
 #: Shorter ones may recur, as the names of tables and figures do.
 LONG = 60
 
@@ -37,6 +39,15 @@ def source(cell: dict) -> str:
 def test_no_code_is_folded(path):
     folded = [source(cell) for cell in cells(path) if tags(cell) & {"hide-input", "hide-cell"}]
     assert not folded, f"show what a reader learns from, and remove the rest: {folded}"
+
+
+@pytest.mark.parametrize("path", book.notebooks(paths.ROOT), ids=lambda path: path.stem)
+def test_code_is_no_wider_than_its_page(path):
+    shown = [
+        c for c in cells(path) if c["cell_type"] == "code" and not tags(c) & {"remove-input", "remove-cell"}
+    ]
+    lines = chain.from_iterable(source(cell).splitlines() for cell in shown)
+    assert not [line for line in lines if len(line) > ROOM]
 
 
 @pytest.mark.parametrize("name", sorted({page.rpartition("/")[2] for page in STORY} - WITHOUT_MEASUREMENT))

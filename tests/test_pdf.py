@@ -104,19 +104,21 @@ def test_the_whole_book_is_short_and_each_chapter_is_found():
     text = "".join(pages)
     assert "needs JavaScript" not in text
     numbers = {int(number) for number in re.findall(r"Fig\. (\d+)", text)}
-    assert numbers >= set(range(1, 40))  # each with its caption
+    assert (
+        numbers >= set(range(1, 13)) and len(numbers) >= 35
+    )  # each with its caption; strips are left to the site
 
 
-def test_tables_of_a_chapters_claims_are_left_to_the_page_of_claims():
-    table, strip = "<div class='cell'><table></table></div>", "<div class='cell'><figure></figure></div>"
-    sections = {"Claims": strip + table, "Try it": table, "What came out": table}
-    body = "".join(f"<section><h3>{title}<a>#</a></h3>{cells}</section>" for title, cells in sections.items())
+def test_claims_and_commands_of_a_chapter_are_left_to_the_site():
+    cell = "<div class='cell'><figure></figure></div>"
+    body = "".join(
+        f"<section><h3>{title}<a>#</a></h3>{cell}</section>"
+        for title in ("Claims", "What came out", "Try it")
+    )
     page = f"<html><head></head><body><article><h1>Book</h1>{body}</article></body></html>"
     paper = BeautifulSoup(pdf.for_paper(page, []), "html.parser")
-    found = {
-        s.h3.get_text(): (len(s.select("figure")), len(s.select("table"))) for s in paper.select("section")
-    }
-    assert found == {"Claims#": (1, 0), "What came out#": (0, 1)}
+    assert [heading.get_text() for heading in paper.select("h3")] == ["What came out#"]
+    assert len(paper.select("figure")) == 1
 
 
 def test_without_a_browser_nothing_is_built_and_what_to_do_is_said(toy, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import re
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urlsplit
@@ -117,6 +118,9 @@ def test_every_table_says_what_it_is_about_and_what_its_headings_are_for(path):
         assert headings and all(
             th["scope"] == ("col" if th.find_parent("thead") else "row") for th in headings
         )
+        for rows in pairwise(table.select("thead tr")):  # names of the index stand in the row of the columns
+            empty = [[not th.get_text().strip() for th in row.find_all("th")] for row in rows]
+            assert len(empty[0]) != len(empty[1]) or not all(map(any, zip(*empty, strict=True)))
         if "cards" in table["class"]:
             columns = [th.get_text().strip() for th in table.thead.tr.find_all("th")]
             for row in table.tbody.find_all("tr"):

@@ -133,6 +133,12 @@ def test_night_turns_black_and_white_round_and_keeps_the_hue():
     assert red > blue > green
 
 
+def test_marks_of_every_layer_are_seen_at_night_and_grids_stay_pale():
+    for colour in style.layer_colours(["a", "b", "c", "classifier"]).values():
+        assert vector.contrast(vector.at_night(colour), vector.NIGHT) >= vector.TEXT
+    assert vector.contrast(vector.at_night("#b0b0b0"), vector.NIGHT) < 2
+
+
 def test_a_colour_is_moved_until_it_can_be_read_and_no_further():
     assert vector.readable("#000000") == "#000000"
     assert 4.5 <= vector.contrast(vector.readable("#56b4e9", vector.TEXT), "white") < 5

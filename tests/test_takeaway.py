@@ -18,8 +18,9 @@ def pages_with_figures() -> dict[str, tuple]:
     found = {}
     for page in sorted((SITE / "book").glob("*.html")):
         for figure in soup(page).select("figure:has(.takeaway)"):
-            name, chosen = takeaway.command(figure.figcaption.get_text())
-            found[name] = page, figure, chosen
+            if command := takeaway.command(figure.figcaption.get_text()):
+                name, chosen = command
+                found[name] = page, figure, chosen
     return found
 
 
@@ -104,6 +105,18 @@ def test_the_site_has_every_figure_with_its_files():
             page.parent / links["SVG"]
         ).read_bytes()
         assert ("CSV" in links) == (SITE / "figures" / f"{name}.csv").exists()
+
+
+@needs_site
+def test_a_figure_that_a_chapter_trains_can_be_taken_as_it_is():
+    for name in ("live", "own-network"):
+        page = SITE / "book" / f"{name}.html"
+        figures = soup(page).select("figure:has(> img)")
+        assert figures
+        for figure in figures:
+            link = figure.select_one(".takeaway a")
+            assert link["href"] == figure.img["src"] and (page.parent / link["href"]).read_bytes()
+            assert link["download"] == f"{figure['id']}.{link.get_text().lower()}"
 
 
 @needs_site

@@ -632,6 +632,24 @@ def test_what_is_saved_and_drawn(tmp_path):
     assert not matplotlib.pyplot.get_fignums()
 
 
+def test_of_many_weights_the_median_stands_out():
+    model = Weights(**{f"w{i}": SHAPE for i in range(11)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
+    eq = watch(model, optimizer)
+    noise = Noise()
+    for _ in range(5):
+        for w in model.parameters():
+            w.grad = noise(w)
+        optimizer.step()
+    for axes in eq.plot().axes:
+        *lines, median, _ = axes.get_lines()
+        assert len(lines) == 11 and median.get_label() == "median"
+        np.testing.assert_allclose(
+            median.get_ydata(), np.median([line.get_ydata() for line in lines], axis=0)
+        )
+        assert median.get_linewidth() > 2 * lines[0].get_linewidth()
+
+
 def test_a_library_s_wrapper_is_taken_off():
     class Wrapped:
         def __init__(self, optimizer):

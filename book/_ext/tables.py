@@ -80,10 +80,23 @@ def complete(app, pagename, templatename, context, doctree):
             )
         table = re.sub(r"<(th|td)>(?=[^<]{25,}<)", r'<\1 class="long">', table)
         head, end, body = table.partition("</thead>")
-        return scoped(head, "col") + end + scoped(body, "row")
+        return scoped(joined(head), "col") + end + scoped(body, "row")
 
     parts = rf"<h[1-4]>(?P<heading>.*?)</h[1-4]>|{TABLE.pattern}"
     context["body"] = re.sub(parts, completed, context["body"], flags=re.DOTALL)
+
+
+def joined(head):
+    """Headings with the names of the index in the row of the columns, where pandas gives them a row of their own."""
+    *_, above, below = ["", "", *re.findall(r"<tr\b.*?</tr>", head, re.DOTALL)]
+    pairs = list(zip(*(re.findall(r"<th\b.*?</th>", row, re.DOTALL) for row in (above, below)), strict=False))
+    empty = [[not re.sub("<.*?>", "", cell) for cell in pair] for pair in pairs]
+    if not pairs or above.count("<th") != below.count("<th") or not all(map(any, empty)):
+        return head
+    one = "".join(
+        lower if is_empty else upper for (upper, lower), (is_empty, _) in zip(pairs, empty, strict=True)
+    )
+    return head.replace(above, f"<tr>{one}</tr>").replace(below, "")
 
 
 def scoped(part, scope):

@@ -1,7 +1,8 @@
 """Below each figure stand its files to take away, and the page shows the very file that is taken: its SVG.
 
 Figures are drawn anew when the site is built, by the command in their caption: for a screen, and for a phone. That
-begins as soon as the chapters are known, in processes of its own, while the pages are read.
+begins as soon as the chapters are known, in processes of its own, while the pages are read. A figure of a network that
+its chapter trains has the one file that the chapter holds.
 """
 
 import html
@@ -59,21 +60,34 @@ def show_files(drawing, app, doctree, docname):
     up = "" if app.builder.name == "singlehtml" else "../" * docname.count("/")
     for figure in doctree.findall(nodes.figure):
         caption, picture = next(figure.findall(nodes.caption), None), next(figure.findall(nodes.image), None)
-        found = takeaway.command(caption.astext()) if caption and picture else None
-        if found is None or found[0] not in gallery.FIGURES:
+        if caption is None or picture is None:
+            continue
+        found = takeaway.command(caption.astext())
+        if found is None or found[0] not in gallery.FIGURES:  # drawn by its chapter, in one format
+            file = Path(app.builder.imagedir, app.env.images[picture["uri"]][1])
+            name = "".join(figure["ids"][:1]) + file.suffix
+            figure += below([link(f"{up}{file.as_posix()}", file.suffix[1:].upper(), name)])
             continue
         files = drawing(*found).result()
         picture.replace_self(nodes.raw("", shown(files, picture["alt"], up), format="html"))
         links = {"SVG": files.svg, "PNG": files.png, "CSV": files.csv}
-        texts = [
-            f'<a href="{up}{FOLDER}/{file.name}" download>{name}</a>' for name, file in links.items() if file
-        ]
+        texts = [link(f"{up}{FOLDER}/{file.name}", name) for name, file in links.items() if file]
         if app.builder.name == "html":
             module, _, function = files.function.rpartition(".")
             page = app.builder.get_relative_uri(docname, f"_modules/{module.replace('.', '/')}")
             texts.append(f'<a href="{page}#{function}">source</a>')
-        row = f'<p class="takeaway">{" · ".join(texts)}</p>'
-        figure += nodes.legend("", nodes.raw("", row, format="html"))
+        figure += below(texts)
+
+
+def link(address, text, name=""):
+    """A link to a file to take away, under another name where that of the file says nothing."""
+    return f'<a href="{address}" download="{name}">{text}</a>'
+
+
+def below(links):
+    """A row of links below the caption of a figure."""
+    row = f'<p class="takeaway">{" · ".join(links)}</p>'
+    return nodes.legend("", nodes.raw("", row, format="html"))
 
 
 def shown(files, alt, up):

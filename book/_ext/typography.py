@@ -8,8 +8,8 @@ import re
 FORMULA = re.compile(r'(<span class="math notranslate nohighlight"[^>]*>[^<]*</span>)((?:[.,;:?!)]|’s)+)')
 #: A number, which may be set off by a tag, and its percent sign; and one with a power of ten.
 PERCENT, POWER = re.compile(r"(?<=[\d>]) (?=%(?!\w))"), re.compile(r"(?<=\d) × (?=10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹])")
-#: What is pasted and longer than a number with its range.
-SENTENCE = re.compile(r'<span class="pasted-text">(?=[^<]{18,}<)')
+#: What is pasted and longer than a number with its range, or has none.
+SENTENCE = re.compile(r'<span class="pasted-text">(?=[^<]{18,}<|[^<\d]*<)')
 
 
 def setup(app):

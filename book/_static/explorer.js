@@ -219,7 +219,7 @@
           ${choices.join("\n")}
         </fieldset>
         <label class="choice"><span>Recorded layer</span><select name="run">${options.join("")}</select></label>
-        <fieldset><legend>And</legend>
+        <fieldset><legend>Options</legend>
           ${switches.join("\n")}
         </fieldset>
         ${Object.keys(SLIDERS).map(sliderMarkup).join("")}

@@ -104,12 +104,13 @@ def network(config: Config, image_size: int) -> Figure:
         axes.text(*at, title, ha="center", va="center", fontsize=8, fontweight="bold")
         axes.text(*text, one_line if down else detail, ha="center", va="center", fontsize=7.5 if down else 7)
         if i:
-            gap = (0.67, 0.33) if down else (0.58, 0.42)
-            axes.add_patch(_arrow(place(i - gap[0], 0.5), place(i - gap[1], 0.5)))
+            gap = (0.67, 0.33) if down else (0.57, 0.44)
+            axes.add_patch(_arrow(place(i - gap[0], 0.5), place(i - gap[1], 0.5), head=10 if down else 5))
     for start, end in skips:
-        corners = [place(start, 1.02), place(start, 1.2), place(end + 0.5, 1.2)]
+        joint = place(end + 0.5, 0.5)
+        corners = [place(start, 1.02), place(start, 1.2), place(end + 0.5, 1.2), joint]
         axes.plot(*np.transpose(corners), color="black", linewidth=1)
-        axes.add_patch(_arrow(place(end + 0.5, 1.21), place(end + 0.5, 0.52)))
+        axes.plot(*joint, "o", color="black", markersize=3)
     limits = (
         {"xlim": (-0.1, 4), "ylim": (-last, 0.5)} if down else {"xlim": (-0.5, last), "ylim": (-0.1, 1.35)}
     )
@@ -118,8 +119,8 @@ def network(config: Config, image_size: int) -> Figure:
     return figure
 
 
-def _arrow(start, end) -> FancyArrowPatch:
-    return FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=10, shrinkA=0, shrinkB=0)
+def _arrow(start, end, head: float = 10) -> FancyArrowPatch:
+    return FancyArrowPatch(start, end, arrowstyle="->", mutation_scale=head, shrinkA=0, shrinkB=0)
 
 
 def _blocks(config: Config, size: int):

@@ -147,7 +147,8 @@ def ratio_by_epoch(table: pd.DataFrame) -> Figure:
         axes.plot(
             rows["epoch"], rows["R_ode"], color="0.6", linewidth=3, zorder=1, label="equation, own c(t)"
         )
-        axes.plot(rows["epoch"], rows["R_others"], label="equation, c(t) of other seeds", **THEORY)
+        if table["R_others"].notna().any():
+            axes.plot(rows["epoch"], rows["R_others"], label="equation, c(t) of other seeds", **THEORY)
         axes.plot(
             rows["epoch"], rows["R_end"], label="closed form of the end", **THEORY | {"linestyle": "--"}
         )

@@ -62,7 +62,7 @@ _BRANCHES = {
     ("L1", "L2", "L3"): ("#AA4499", "p"),
 }
 #: What readers call a form, where that is not its name in the records.
-_CALLED = {"sgd": "no momentum", "nesterov": "Nesterov", "lars": "LARS"}
+_CALLED = {"sgd": "no momentum", "nesterov": "Nesterov", "lars": "LARS", "no-decay": "no decay"}
 _OTHERS = [{"marker": "o", "color": _VERMILION}, {"marker": "^", "color": _SKY}]
 #: What `lib.running.bench` measures, but for the trainer without probes, which would hide under that with them.
 VARIANTS = {

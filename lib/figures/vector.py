@@ -13,6 +13,8 @@ from matplotlib.colors import to_hex, to_rgb
 PAPER, NIGHT = "#ffffff", "#121212"
 #: What lines and marks have to have against the page, and text: of the Web Content Accessibility Guidelines.
 MARKS, TEXT = 3.0, 4.5
+#: What has less on white is a grid or a band, and may stay as pale at night.
+GROUND = 2.5
 
 #: Linear RGB to the responses of the eye's cones and on to OKLab: Björn Ottosson, 2020.
 _CONES = np.array(
@@ -71,7 +73,7 @@ def at_night(colour) -> str:
     lab, night = _lab(colour), _lab(NIGHT)
     lab[0] = night[0] + (1 - lab[0]) * (1 - night[0])
     turned = _colour(lab)
-    return readable(turned, TEXT, NIGHT) if contrast(colour, PAPER) >= MARKS else turned
+    return readable(turned, TEXT, NIGHT) if contrast(colour, PAPER) >= GROUND else turned
 
 
 def adaptive(svg: str) -> str:

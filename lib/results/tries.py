@@ -59,9 +59,9 @@ def _growth(config: Config) -> float:
 TRIES: dict[str, tuple[Try, ...]] = {
     "setup": (
         Try({"epochs": 12}, learning_rates.relaxations,
-            "Half the training. Norms go through {then} of their times of relaxation, where it was {now}."),
+            "Half the training. It has {then} *relaxation times*, in which norms forget their start, where it had {now}."),
         Try({"weight_decay": 0.002}, learning_rates.relaxations,
-            "Four times the decay. Now it is {then} times of relaxation, and not {now}: norms soon forget their start."),
+            "Four times the decay. Now it has {then} of them, and not {now}: norms soon forget their start."),
     ),
     "dynamics": (
         Try({"weight_decay": 0.002}, _relaxation,
@@ -102,8 +102,8 @@ TRIES: dict[str, tuple[Try, ...]] = {
             "Four times the decay. If the relative step is what counts, a rate of {now} is at {then} now, and so "
             "the best rates should move down, by up to two octaves."),
         Try({"epochs": 48}, learning_rates.relaxations,
-            "Twice the training, and runs of the sweep twice as long. In the base run norms go through {then} times of "
-            "relaxation, where it was {now}, and curves at low λ should come closer to each other."),
+            "Twice the training, and runs of the sweep twice as long. The base run has {then} relaxation times, where "
+            "it had {now}, and curves at low λ should come closer to each other."),
     ),
 }  # fmt: skip
 

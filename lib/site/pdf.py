@@ -20,10 +20,9 @@ NAME = "how-weight-decay-sets-the-step.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 #: Pages that are looked up or worked with rather than read, and are left to the site.
 LEFT_OUT = ("book/api", "book/api-reading", "book/own-network", "book/live")
-#: Sections of commands, which are for those who sit at a computer.
-TO_TRY = "Try it"
-#: Sections whose tables are left out: the page of claims has them all in one.
-CLAIMS = "Claims"
+#: Sections of chapters that are left out: commands, which are for those who sit at a computer, and claims, which the
+#: page of claims has in one figure and one table.
+SECTIONS_LEFT_OUT = ("Try it", "Claims")
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
 @page { size: A4; margin: 13mm 15mm 15mm; @bottom-center { content: counter(page); font-size: 9pt; } }
@@ -40,7 +39,7 @@ pre { font-size: 0.85em; line-height: 1.25; white-space: pre-wrap !important; }
 article h1 { display: block !important; } /* the theme prints the title of a page on a sheet of its own */
 h1, h2, h3, h4, dt { break-after: avoid; }
 figure, .cell_output:not(:has(table)), tr, pre { break-inside: avoid; } /* a table may be longer than a page */
-figure img, .cell_output img { max-height: 52mm; width: auto; }
+figure img, .cell_output img { max-height: 66mm; width: auto; }
 table { font-size: 0.85em; overflow-wrap: anywhere; }
 .interactive .view .pair { position: static !important; }
 #book-contents ol { list-style: none; padding: 0; }
@@ -117,13 +116,8 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
     for heading in page.select("section > h3"):
-        section, title = heading.parent, heading.get_text()
-        assert section is not None
-        if title.startswith(TO_TRY):
-            section.decompose()
-        elif title.rstrip("#") == CLAIMS:
-            for cell in section.select(".cell:has(table)"):
-                cell.decompose()
+        if heading.get_text().rstrip("#") in SECTIONS_LEFT_OUT:
+            heading.parent.decompose()  # type: ignore[union-attr]
     # what led to a page that is left out is text
     known = {str(element["id"]) for element in page.select("[id]")}
     for link in page.select("a[href^='#']"):
