@@ -150,11 +150,11 @@ def findings(scale: str) -> str:
     return f"""\
 R is the measured λ|g|/|w| over the formula's value, in the middle of training, over {seeds(with_steps)}:
 
+- The angle by which a step turns the weights is what momentum leaves alone: with heavy-ball it is {n["heavy-ball_turn_low"]:.2f} to
+  {n["heavy-ball_turn_high"]:.2f} of √(2λα/(1+ρ)), however gradients are correlated.
 - Without momentum {within["sgd"]} convolutions are within 10 % of the formula, with R from {between["sgd"]}.
 - With momentum 0.9 it is {within["heavy-ball"]}, with R from {between["heavy-ball"]}. The formula takes successive gradients for
   uncorrelated, and they are not quite. Corrected for the correlation that was measured, R runs from {corrected}.
-- The angle by which a step turns the weights is what momentum leaves alone: with heavy-ball it is {n["heavy-ball_turn_low"]:.2f} to
-  {n["heavy-ball_turn_high"]:.2f} of √(2λα/(1+ρ)), whatever the correlation.
 - The classifier has no batch norm behind it. The formula says nothing about it, and it is off: R is {n["sgd_classifier"]:.2f}
   without momentum and {n["heavy-ball_classifier"]:.2f} with it.
 - Test accuracy at the end, over {seeds(forms)}: {n["sgd_accuracy"]:.1f} % without momentum, {n["heavy-ball_accuracy"]:.1f} % with heavy-ball,
