@@ -159,9 +159,9 @@ def save(figure: Figure, file: str | Path | BinaryIO, format: str) -> None:
 
 
 def _few_colours(png: BinaryIO) -> bytes:
-    """The picture with 256 colours, which are enough for lines and save two thirds of it."""
+    """The picture with 64 colours, which are enough for lines and save two thirds of it."""
     small = io.BytesIO()
-    Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    Image.open(png).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     return small.getvalue()
 
 
