@@ -75,10 +75,10 @@ VARIANTS = {
 
 def layer_colours(layers: Iterable[str]) -> dict[str, tuple]:
     """A colour for each layer, by depth; safe for colour-blind readers and in grey."""
-    deep = [layer for layer in layers if layer != CLASSIFIER]
+    convolutions = [layer for layer in layers if layer != CLASSIFIER]
     # the last two fifths of viridis are too pale on white
-    colours = [plt.get_cmap("viridis")(x)[:3] for x in np.linspace(0, 0.6, len(deep))]
-    return dict(zip(deep, colours, strict=True)) | {CLASSIFIER: (0.5, 0.5, 0.5)}
+    colours = [plt.get_cmap("viridis")(x)[:3] for x in np.linspace(0, 0.6, len(convolutions))]
+    return dict(zip(convolutions, colours, strict=True)) | {CLASSIFIER: (0.5, 0.5, 0.5)}
 
 
 def form_name(form: str) -> str:

@@ -51,13 +51,13 @@ def text(runs: list[Run]) -> str:
 def _sentences(runs: list[Run]) -> str:
     found = table(runs)
     of_classifier = found["layer"] == CLASSIFIER
-    deep = found[~of_classifier]
-    cosine, control = deep["cosine"].max(), found.loc[of_classifier, "cosine"].max()
+    convolutions = found[~of_classifier]
+    cosine, control = convolutions["cosine"].max(), found.loc[of_classifier, "cosine"].max()
     config = runs[0].config
-    within = analysis.in_window(deep, config.epochs)
+    within = analysis.in_window(convolutions, config.epochs)
     if within["R"].isna().all():
         return "Without decay, or without a look at the middle of training, there is no balance to find."
-    start, moments = deep[deep["epoch"] == 0], deep["epoch"].nunique()
+    start, moments = convolutions[convolutions["epoch"] == 0], convolutions["epoch"].nunique()
     near = int(((within["relative"] - 1).abs() <= NEAR).sum())
     epochs = " and ".join(f"{epoch:g}" for epoch in sorted(within["epoch"].unique()))
     seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"

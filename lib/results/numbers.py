@@ -65,9 +65,9 @@ def of_equilibrium(table: pd.DataFrame, tolerance: float) -> Numbers:
     ``layers`` lie in 1 ± tolerance, ``classifier`` is the classifier's R; ``corrected_…`` are the
     same of ``R_corrected``.
     """
-    deep = table.drop(index=analysis.CLASSIFIER)
-    out = {"layers": len(deep), "classifier": round(float(table.loc[analysis.CLASSIFIER, "R"]), 4)}
-    for prefix, R in (("", deep["R"]), ("corrected_", deep["R_corrected"])):
+    convolutions = table.drop(index=analysis.CLASSIFIER)
+    out = {"layers": len(convolutions), "classifier": round(float(table.loc[analysis.CLASSIFIER, "R"]), 4)}
+    for prefix, R in (("", convolutions["R"]), ("corrected_", convolutions["R_corrected"])):
         out |= {
             f"{prefix}low": round(float(R.min()), 4),
             f"{prefix}high": round(float(R.max()), 4),
@@ -84,9 +84,9 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
     ``jump_layer`` where that is.
     """
     cosine = table["cosine"].abs().groupby(table["layer"], observed=True).max()
-    deep = analysis.convolutions(table)
-    peak = analysis.peaks(deep)
-    jump = deep.groupby("layer", observed=True)["weight_norm_sq"].pct_change()
+    convolutions = analysis.convolutions(table)
+    peak = analysis.peaks(convolutions)
+    jump = convolutions.groupby("layer", observed=True)["weight_norm_sq"].pct_change()
     return {
         "cosine_convolutions": rule.power(cosine.drop(analysis.CLASSIFIER).max()),
         "cosine_classifier": round(float(cosine[analysis.CLASSIFIER]), 3),
@@ -94,7 +94,7 @@ def norm_numbers(table: pd.DataFrame) -> Numbers:
         "peak_first": round(float(peak.min()), 1),
         "peak_last": round(float(peak.max()), 1),
         "jump": round(float(100 * jump.max()), 1),
-        "jump_layer": str(deep.loc[jump.idxmax(), "layer"]),
+        "jump_layer": str(convolutions.loc[jump.idxmax(), "layer"]),
     }
 
 
@@ -130,8 +130,8 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
     late = by_epoch[by_epoch["epoch"] > after_epoch]
     off = late[["R_ode", "R_others"]].rsub(late["R"], axis=0).abs()
     off = off.groupby(late["layer"], observed=True).max()
-    deep = analysis.convolutions(by_epoch)
-    means = deep.groupby("epoch")[["R", "R_ode", "R_others", "R_end"]].mean()
+    convolutions = analysis.convolutions(by_epoch)
+    means = convolutions.groupby("epoch")[["R", "R_ode", "R_others", "R_end"]].mean()
     before = max(1, round(7 / 24 * len(means)))
     out = {
         "equation_difference": off["R_ode"].drop(analysis.CLASSIFIER).max(),
@@ -146,10 +146,10 @@ def equation_numbers(by_epoch: pd.DataFrame, after_epoch: float = 2) -> Numbers:
             f"{name}_closed": row["R_end"],
         }
     found = rounded(out) | {"late_epoch": int(means.index[-before]), "end_epoch": int(means.index[-1])}
-    distance = (deep["R"] - deep["R_others"]).abs()[deep["epoch"] > after_epoch]
+    distance = (convolutions["R"] - convolutions["R_others"]).abs()[convolutions["epoch"] > after_epoch]
     if distance.isna().all():  # a single seed has no others
         return found | {"others_epoch": NONE, "others_layer": NONE}
-    worst = deep.loc[distance.idxmax()]
+    worst = convolutions.loc[distance.idxmax()]
     return found | {"others_epoch": int(worst["epoch"]), "others_layer": str(worst["layer"])}
 
 
@@ -175,8 +175,8 @@ def relaxation_numbers(run: Run) -> Numbers:
 def correlation_numbers(table: pd.DataFrame, prefix: str = "kappa") -> Numbers:
     """κ of a `dynamics` table, the mean over epochs 2 to 22 of 24, as text, and its worst layer."""
     epochs = table["epoch"].max()
-    deep = analysis.convolutions(analysis.in_window(table, round(epochs), (2 / 24, 22 / 24)))
-    kappa = deep.groupby("layer", observed=True)["correlation"].mean()
+    convolutions = analysis.convolutions(analysis.in_window(table, round(epochs), (2 / 24, 22 / 24)))
+    kappa = convolutions.groupby("layer", observed=True)["correlation"].mean()
     return {
         f"{prefix}_low": signed(kappa.min()),
         f"{prefix}_high": signed(kappa.max()),
