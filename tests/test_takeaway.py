@@ -169,3 +169,7 @@ def test_no_bar_of_code_is_on_the_first_screen_of_a_chapter(tab, chapter):
         "all => all.filter(e => e.getBoundingClientRect().height && e.getBoundingClientRect().top < 768).length"
     )
     assert bars == 0
+    wide = tab.locator("article .cell_input pre").evaluate_all(
+        "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    )
+    assert wide == 0  # on a laptop no line of code runs out of the page
