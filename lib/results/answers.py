@@ -185,7 +185,7 @@ def _others(baseline: list[Run], changed: list[Run]) -> Numbers:
     scatter = (100 * of_seeds.std() / of_seeds.mean()).fillna(0)
     branch = layer.rpartition(".")[0]
     turned_down = branch and branch == of.rpartition(".")[0] and max(c[layer], c[of]) < 1
-    why = " The two are one residual branch, and the network turns it down." if turned_down else ""
+    why = " The two are one residual branch, which the network seems to turn down." if turned_down else ""
     return {
         "others_said": f"The one that changes most is {layer}, when {of} has eight times its λ: it turns "
         f"{change[layer, of]:.2f} times as far as before.{why} In the last epoch c = |g||w| is {c[of]:.2f} of the baseline's in "
