@@ -57,14 +57,14 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
 
 def _that_count(name: str, needed: list[str], chosen: Chosen) -> Chosen:
     """The choice without the changes on which a figure does not depend, which the command that makes it refuses."""
-    kept = [change for change in chosen.changes if depends(name, needed, chosen, change[0])]
-    return replace(chosen, changes=tuple(kept))
+    knobs = those_it_depends_on(name, needed, chosen)
+    return replace(chosen, changes=tuple(change for change in chosen.changes if change[0] in knobs))
 
 
-def depends(name: str, needed: list[str], chosen: Chosen, knob: str) -> bool:
-    """Whether a figure that is drawn from the ``needed`` runs is another one without a change of that knob."""
-    with_it, without = (_made_of(name, needed, one) for one in (chosen, chosen.without(knob)))
-    return with_it != without
+def those_it_depends_on(name: str, needed: list[str], chosen: Chosen) -> list[str]:
+    """The changed knobs without whose change a figure that is drawn from the ``needed`` runs is another one."""
+    with_all = _made_of(name, needed, chosen) if chosen.changes else None
+    return [knob for knob, _ in chosen.changes if _made_of(name, needed, chosen.without(knob)) != with_all]
 
 
 def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
