@@ -24,7 +24,7 @@ CHAPTERS = book.notebooks(paths.ROOT)
 #: run by nbval, in the checkout.
 RUN_HERE = ("momentum", "live", "own-network", "cost", "status")
 #: Shorter trainings for the chapters that train; what a reader runs is the same code.
-SHORT = {"live": {"epochs": 4}, "own-network": {"resnet_steps": 2, "gpt_steps": 20, "tuning_steps": 2}}
+SHORT = {"live": {"epochs": 2}, "own-network": {"resnet_steps": 2, "gpt_steps": 20, "tuning_steps": 2}}
 #: Runs the cells of notebooks, in their order, in one process: torch is imported once.
 RUN = """
 import sys, warnings

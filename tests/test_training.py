@@ -214,7 +214,7 @@ import resource
 from lib import config, data, training
 draw, config.EPOCH_IMAGES["cifar10"] = data.draw, 4 * 512
 data.draw = lambda *drawn_from: draw(*drawn_from)[: 4 * 512]
-training.train(config.Config(width=8, epochs=2, peak_epoch=1), progress=False)
+training.train(config.Config(width=8, epochs=1, peak_epoch=0.5), progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
