@@ -126,6 +126,11 @@ def test_a_wrong_training_is_caught(monkeypatch, mutate):
     assert len(outside("nesterov", numbers(train(RUNS["nesterov"], progress=False))))
 
 
+@pytest.mark.parametrize("form, without", [("lars-smoothed", "lars"), ("lars-turning", "lars")])
+def test_a_setting_that_does_nothing_is_caught(form, without):
+    assert len(outside(form, numbers(trained(without))))
+
+
 def test_a_crop_without_padding_is_caught(monkeypatch):
     draw = data.draw
 
