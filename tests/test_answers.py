@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from test_open_questions import held_run, run_of, with_accuracy
+from test_open_questions import configs, held_run, run_of, with_accuracy
 
 from lib import experiments, library, paths, questions, records, scales, theory
 from lib.config import Config
 from lib.figures import question_plots
-from lib.results import answers, claims, question_tables, rule
+from lib.results import answers, claims, question_tables, rule, summaries
 from lib.results.answers import ANSWERS
 
 SMALL = scales.base("small")
@@ -94,9 +94,7 @@ def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     text = (paths.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
     beside = {"plateau": ["filters_all", "filters_without"], "lars-parts": ["gap"]}
     beside["start"] = ["equilibrium_5", "equilibrium_1"]
-    beside["layers"] = ["moved", "most_won", "control_moved", "scatter", "baselines", "slowed"]
-    beside["layers"] += ["tops", "lower", "higher", "without_top"]
-    beside["layers"] += ["others_said", "others_scatter", "others_scattered"]
+    beside |= {"layers": [*answers._layers("small")], "decay": [*answers._decay("small")]}
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
     assert used <= known | {"answer", "state", *beside.get(chapter, [])}
@@ -218,6 +216,30 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
     )
     assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41 to 1.41", "0.20", "2 seeds")
     assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "no layer")
+
+
+def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
+    """With networks that turn by √α, but for an angle of their own without decay, and a best rate of 0.4/α."""
+    runs = []
+    for config in configs("decay").values():
+        more, faster = config.layers_decay, config.layers_lr
+        octaves = np.log2(faster * more) if more else 0.0
+        run = run_of(config, weight_norm_sq=4.0, update_norm_sq=4e-4 * (more or 0.25))
+        runs.append(replace(run, epochs=with_accuracy(config, 70 - octaves**2).epochs))
+    forms = {"baseline": [with_accuracy(SMALL, x) for x in (80.0, 80.2)]}
+    monkeypatch.setattr(answers.library, "runs", lambda scale, name: runs)
+    monkeypatch.setattr(answers.library, "forms", lambda scale, name: forms)
+    found = answers._decay("small")
+    assert (found["lowest"], found["lr"], found["grown"]) == ("0.1", "0.4", "1.00 to 1.00")
+    assert float(found["slopes"].partition(" ")[0].replace("−", "-")) == pytest.approx(0, abs=1e-6)
+    assert found["varies_without"] == "0.00 to 0.00" and found["varies_as_usual"] == "9.00 to 9.00"
+    assert (found["rates"], found["rates_with_ten"]) == ("0.4 and 0.4", "0.1 and 0.1")
+    assert (found["angles"], found["angles_with_ten"]) == ("0.010 and 0.010", "0.032 and 0.032")
+    assert "scatter by 0.14" in found["by_chance"]
+    forms["baseline"].pop()
+    assert "cannot be told" in answers._decay("small")["by_chance"]
+    monkeypatch.setattr(summaries.library, "forms", lambda scale, name: {"some": runs})
+    assert summaries._of_ten_times_the_decay("small") == "3.16 to 3.16 for n = 10"
 
 
 def test_the_other_layer_that_changes_most_is_named_with_what_its_gradients_make_of_it():

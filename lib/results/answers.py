@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from .. import experiments, library, scales
@@ -196,13 +197,56 @@ def _others(baseline: list[Run], changed: list[Run]) -> Numbers:
     }
 
 
+def _decay(scale: str | Chosen) -> Numbers:
+    """Slopes without decay from the base run's λ up, and how far norms have grown at the lowest λ; and for each decay
+    what accuracy varies by from there up, and λ and rotation of the best run."""
+    runs = library.runs(scale, "decay")
+    window, base = open_questions.WINDOW, scales.base(scale)
+    of = {more: [run for run in runs if run.config.layers_decay == more] for more in (0, 1, 10)}
+    lowest = min(run.config.layers_lr for run in runs)
+    grown = pd.concat([open_questions.growth(run) for run in of[0] if run.config.layers_lr == lowest])
+    faster = [run for run in of[0] if run.config.layers_lr >= 1]
+    varies = {more: _span(open_questions.range_of_accuracy(window, *some)) for more, some in of.items()}
+    table = question_tables.against_rate(runs)
+    best = table.loc[table.groupby(["architecture", "decay"])["accuracy"].idxmax()].groupby("decay")
+    rates = best["lr"].agg(lambda lr: " and ".join(f"{one:.4g}" for one in lr))
+    angles = best["rotation"].agg(lambda turn: " and ".join(f"{one:.3f}" for one in turn))
+    seeds = [
+        open_questions.train_accuracy(run)
+        for run in library.forms(scales.chosen(scale).scale, "layers")["baseline"]
+    ]
+    return {
+        "lr": f"{base.lr:g}",
+        "lowest": f"{lowest * base.lr:g}",
+        "slopes": _span(open_questions.slopes_of_turns(window, *faster)),
+        "grown": _span(grown),
+        "varies_without": varies[0],
+        "varies_as_usual": varies[1],
+        "varies_with_ten": varies[10],
+        "rates": rates[base.weight_decay],
+        "rates_with_ten": rates.iloc[-1],
+        "angles": angles[base.weight_decay],
+        "angles_with_ten": angles.iloc[-1],
+        "by_chance": "How much of that is chance cannot be told from one seed."
+        if len(seeds) < 2
+        else f"Trainings as short scatter by {np.std(seeds, ddof=1):.2f} with the seed, their standard deviation; four that "
+        "differ in nothing else would span about twice that.",
+    }
+
+
 def _span(values: pd.Series) -> str:
     """``−1.17 to 0.63``."""
     return f"{signed(values.min())} to {signed(values.max())}"
 
 
 #: What chapters say beside their answer, and the answer may hold.
-_BESIDE = {"plateau": _plateau, "lars-parts": _lars_parts, "start": _start, "layers": _layers}
+_BESIDE = {
+    "plateau": _plateau,
+    "lars-parts": _lars_parts,
+    "start": _start,
+    "layers": _layers,
+    "decay": _decay,
+}
 
 
 def _judged(chapter: str, scale: str | Chosen) -> dict[str, Verdict | None]:

@@ -206,6 +206,14 @@ def vertex(low: float, middle: float, high: float) -> float:
     return OCTAVES * (low - high) / (2 * curvature) if curvature < 0 else np.nan
 
 
+def growth(run: Run, window: Window = WINDOW) -> pd.Series:
+    """|w| of each convolution over that of its first row, by root mean squares."""
+    steps = analysis.convolutions(run.steps)
+    later = analysis.in_window(steps, run.config.epochs, st.of_24(window))
+    norm_sq, first = (table.groupby("layer", observed=True)["weight_norm_sq"] for table in (later, steps))
+    return np.sqrt(norm_sq.mean() / first.first())
+
+
 def slopes_of_turns(window: Window, *runs: Run) -> pd.Series:
     """Slope of log rotation against log λ of each layer of each network."""
     found = {}

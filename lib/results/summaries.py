@@ -7,7 +7,17 @@ import numpy as np
 from .. import library, theory
 from ..config import Config
 from ..run import Run
-from . import analysis, learning_rates, numbers, open_questions, phrases, recipes, rule, verdicts
+from . import (
+    analysis,
+    learning_rates,
+    numbers,
+    open_questions,
+    phrases,
+    question_tables,
+    recipes,
+    rule,
+    verdicts,
+)
 from .claims import CLAIMS, OURS, POST
 from .numbers import Numbers
 
@@ -45,7 +55,7 @@ def summary(scale: str) -> Numbers:
         | {"lars_difference": numbers.difference("d", numbers.paired(lars, whole))["d"]}
         | {"verdict": rule.decide(accuracy.to_frame("difference"), rule.around(0, 0.3)).verdict}
         | settling(sgd[0])
-        | {"one_layer": _of_one_layer(scale)}
+        | {"one_layer": _of_one_layer(scale), "ten_times": _of_ten_times_the_decay(scale)}
         | numbers.rounded({"sweep_low": min(sweep)}, 2)
         | recipes.of_text()
         | {"runs": analysis.describe(whole, scale)}
@@ -60,6 +70,19 @@ def _of_one_layer(scale: str) -> str:
         return "not recorded"
     turned = open_questions.turn_of_the_layer(open_questions.WINDOW, forms["baseline"][0], *changed)
     return f"{turned.min():.2f} to {turned.max():.2f} for n = 8"
+
+
+def _of_ten_times_the_decay(scale: str) -> str:
+    """What ten times α makes of the rotation of each network at the highest λ, where equilibrium comes soonest."""
+    runs = [run for of_form in library.forms(scale, "decay").values() for run in of_form]
+    if not runs:
+        return "not recorded"
+    table = question_tables.against_rate(runs)
+    fastest = table[table["lr"] == table["lr"].max()].pivot(
+        index="architecture", columns="decay", values="rotation"
+    )
+    turned = fastest.iloc[:, -1] / fastest.iloc[:, -2]
+    return f"{turned.min():.2f} to {turned.max():.2f} for n = 10"
 
 
 def conclusion(scale: str) -> Numbers:
