@@ -233,8 +233,8 @@ def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
     assert (found["lowest"], found["lr"], found["grown"]) == ("0.1", "0.4", "1.00 to 1.00")
     assert float(found["slopes"].partition(" ")[0].replace("−", "-")) == pytest.approx(0, abs=1e-6)
     assert found["varies_without"] == "0.00 to 0.00" and found["varies_as_usual"] == "9.00 to 9.00"
-    assert (found["rates"], found["rates_with_ten"]) == ("0.4 and 0.4", "0.1 and 0.1")
-    assert (found["angles"], found["angles_with_ten"]) == ("0.010 and 0.010", "0.032 and 0.032")
+    assert (found["rates_as_usual"], found["rates_with_ten"]) == ("0.4 and 0.4", "0.1 and 0.1")
+    assert (found["angles_as_usual"], found["angles_with_ten"]) == ("0.010 and 0.010", "0.032 and 0.032")
     assert "scatter by 0.14" in found["by_chance"]
     forms["baseline"].pop()
     assert "cannot be told" in answers._decay("small")["by_chance"]

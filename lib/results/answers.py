@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from .. import experiments, library, scales
@@ -47,8 +46,8 @@ _OCTAVES = (
     "accuracy by {moved} percentage points"
 )
 _SHARED = (
-    "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, and without decay "
-    "accuracy varies by {no_optimum_without} percentage points from 0.4 up"
+    "with ten times the decay two networks differ by {optimum_with_decay} octaves in their best λ, where one was allowed, "
+    "and without decay accuracy varies by {no_optimum_without} percentage points from 0.4 up, where one was allowed"
 )
 #: By chapter.
 ANSWERS = {
@@ -198,40 +197,34 @@ def _others(baseline: list[Run], changed: list[Run]) -> Numbers:
 
 
 def _decay(scale: str | Chosen) -> Numbers:
-    """Slopes without decay from the base run's λ up, and how far norms have grown at the lowest λ; and for each decay
-    what accuracy varies by from there up, and λ and rotation of the best run."""
-    runs = library.runs(scale, "decay")
-    window, base = open_questions.WINDOW, scales.base(scale)
-    of = {more: [run for run in runs if run.config.layers_decay == more] for more in (0, 1, 10)}
+    """Slopes without decay from the base run's λ up, and how far norms have grown at the lowest λ; what accuracy
+    varies by from there up, and λ and rotation of the best runs, for each decay."""
+    runs, window = library.runs(scale, "decay"), open_questions.WINDOW
+    none, usual, ten = ([run for run in runs if run.config.layers_decay == more] for more in (0, 1, 10))
     lowest = min(run.config.layers_lr for run in runs)
-    grown = pd.concat([open_questions.growth(run) for run in of[0] if run.config.layers_lr == lowest])
-    faster = [run for run in of[0] if run.config.layers_lr >= 1]
-    varies = {more: _span(open_questions.range_of_accuracy(window, *some)) for more, some in of.items()}
-    table = question_tables.against_rate(runs)
-    best = table.loc[table.groupby(["architecture", "decay"])["accuracy"].idxmax()].groupby("decay")
-    rates = best["lr"].agg(lambda lr: " and ".join(f"{one:.4g}" for one in lr))
-    angles = best["rotation"].agg(lambda turn: " and ".join(f"{one:.3f}" for one in turn))
-    seeds = [
-        open_questions.train_accuracy(run)
-        for run in library.forms(scales.chosen(scale).scale, "layers")["baseline"]
-    ]
-    return {
-        "lr": f"{base.lr:g}",
-        "lowest": f"{lowest * base.lr:g}",
+    faster = [run for run in none if run.config.layers_lr >= 1]
+    grown = [open_questions.growth(run) for run in none if run.config.layers_lr == lowest]
+    baselines = library.forms(scales.chosen(scale).scale, "layers")["baseline"]
+    by_seeds = pd.Series([open_questions.train_accuracy(run) for run in baselines]).std()
+    found = {
+        "lr": f"{scales.base(scale).lr:g}",
+        "lowest": f"{lowest * scales.base(scale).lr:g}",
         "slopes": _span(open_questions.slopes_of_turns(window, *faster)),
-        "grown": _span(grown),
-        "varies_without": varies[0],
-        "varies_as_usual": varies[1],
-        "varies_with_ten": varies[10],
-        "rates": rates[base.weight_decay],
-        "rates_with_ten": rates.iloc[-1],
-        "angles": angles[base.weight_decay],
-        "angles_with_ten": angles.iloc[-1],
-        "by_chance": "How much of that is chance cannot be told from one seed."
-        if len(seeds) < 2
-        else f"Trainings as short scatter by {np.std(seeds, ddof=1):.2f} with the seed, their standard deviation; four that "
-        "differ in nothing else would span about twice that.",
+        "grown": _span(pd.concat(grown)),
+        "by_chance": f"Trainings as short scatter by {by_seeds:.2f} with the seed, their standard deviation; four that "
+        "differ in nothing else would span about twice that."
+        if len(baselines) > 1
+        else "How much of that is chance cannot be told from one seed.",
     }
+    for name, some in (("without", none), ("as_usual", usual), ("with_ten", ten)):
+        table = question_tables.against_rate(some)
+        best = table.loc[table.groupby("architecture")["accuracy"].idxmax()]
+        found |= {
+            f"varies_{name}": _span(open_questions.range_of_accuracy(window, *some)),
+            f"rates_{name}": " and ".join(f"{lr:.3g}" for lr in best["lr"]),
+            f"angles_{name}": " and ".join(f"{turn:.3f}" for turn in best["rotation"]),
+        }
+    return found
 
 
 def _span(values: pd.Series) -> str:
