@@ -206,7 +206,7 @@ def _decay(scale: str | Chosen) -> Numbers:
     grown = [open_questions.growth(run) for run in none if run.config.layers_lr == lowest]
     baselines = library.forms(scales.chosen(scale).scale, "layers")["baseline"]
     by_seeds = pd.Series([open_questions.train_accuracy(run) for run in baselines]).std()
-    found = {
+    found: Numbers = {
         "lr": f"{scales.base(scale).lr:g}",
         "lowest": f"{lowest * scales.base(scale).lr:g}",
         "slopes": _span(open_questions.slopes_of_turns(window, *faster)),
