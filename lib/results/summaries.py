@@ -82,7 +82,7 @@ def _of_ten_times_the_decay(scale: str) -> str:
         index="architecture", columns="decay", values="rotation"
     )
     turned = fastest.iloc[:, -1] / fastest.iloc[:, -2]
-    return f"{turned.min():.2f} to {turned.max():.2f} for n = 10"
+    return f"{turned.min():.2f} to {turned.max():.2f} for n = 10, at the highest λ tried"
 
 
 def conclusion(scale: str) -> Numbers:
