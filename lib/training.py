@@ -66,7 +66,8 @@ def train(
 
     steps, done = training.lrs.size, training.lrs.shape[1] * len(training.epochs)
     shown = None if progress else True
-    with tqdm(total=steps, initial=done, desc=title, unit="step", disable=shown, leave=False) as bar:
+    bar = tqdm(total=steps, initial=done, desc=title, unit="step", disable=shown, leave=False)
+    with bar, machine.whole_float32():
         while training.goes_on:
             training.epoch(dataset, bar)
             if training.goes_on:

@@ -46,6 +46,7 @@ SLOW = (
     "test_gradient_noise",
     "test_bench",
     "test_speeds",
+    "test_gpu",
 )
 
 LAYERS = ["prep", "layer1", "classifier"]

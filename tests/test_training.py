@@ -249,6 +249,18 @@ def test_slow_bf16_is_said_once_and_fp32_is_silent(monkeypatch, capsys):
     assert "emulated" not in capsys.readouterr().err
 
 
+def test_a_training_keeps_whole_float32_and_leaves_the_setting_as_it_was(monkeypatch):
+    kept = []
+
+    def evaluate(*of):
+        kept.append(torch.backends.cudnn.allow_tf32)
+        return 1.0, 0.5
+
+    monkeypatch.setattr(training, "evaluate", evaluate)
+    training.train(SHORT, progress=False)
+    assert kept == [False, False] and torch.backends.cudnn.allow_tf32
+
+
 def test_a_checkpoint_of_another_precision_is_not_gone_on_from(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "SECONDS", 0)
     file = tmp_path / "run.checkpoint"

@@ -76,11 +76,12 @@ def run(
         "arithmetic": _arithmetic(config, steps, on),
     }
     speeds = {name: [] for name in variants}
-    for epoch in tqdm(range(rounds + 1), desc="bench", unit="round", disable=None, leave=False):
-        for name, work in variants.items():
-            seconds = _timed(work, on)
-            if epoch:  # the first round warms up
-                speeds[name].append(round(steps * config.batch_size / seconds, 1))
+    with machine.whole_float32():
+        for epoch in tqdm(range(rounds + 1), desc="bench", unit="round", disable=None, leave=False):
+            for name, work in variants.items():
+                seconds = _timed(work, on)
+                if epoch:  # the first round warms up
+                    speeds[name].append(round(steps * config.batch_size / seconds, 1))
     memory = _memory_mib(on)
     here = machine.of_training(on) | {"bf16_units": machine.has_bf16_units(on)}
     return Bench(width, batch_size, speeds, memory, here, precision)
