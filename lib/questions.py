@@ -68,10 +68,16 @@ def plateau(base: Config, short: Config, seeds: int) -> Forms:
 
 
 def lars_parts(base: Config, short: Config, seeds: int) -> Forms:
-    """What could make LARS differ from SGD, one at a time, to be held against both."""
+    """What could make LARS differ from SGD, one at a time, and both.
+
+    The two are also runs of other experiments. Of these a machine of another kind may have drawn other images for the
+    same seed, and then seeds do not pair.
+    """
     base = replace(base, averages=AVERAGES)
     lars = replace(base, optimizer="lars")
     forms = {
+        "heavy-ball": base,
+        "lars": lars,
         "clipped": replace(base, clip=1.25, smoothing=0.99),
         "lars-smoothed": replace(lars, smoothing=0.99),
         "lars-annealed": replace(lars, lag=True),

@@ -116,7 +116,7 @@ def configs(question: str, scale: str = "small") -> dict[str, Config]:
     "question, runs, seeds",
     [
         ("plateau", 10, 3),
-        ("lars-parts", 15, 3),
+        ("lars-parts", 21, 3),
         ("start", 30, 3),
         ("adam", 12, 2),
         ("layers", 30, 6),

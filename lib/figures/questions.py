@@ -24,17 +24,16 @@ def plateau(scale: str) -> Drawn:
 def lars_parts(scale: str) -> Drawn:
     """Training accuracy of what may make LARS differ from SGD, between both."""
     parts = ("clipped", "decay-follows", "lars-turning", "lars-annealed", "lars-smoothed")
-    names = ["dynamics/heavy-ball", *(f"lars-parts/{part}" for part in parts), "lars/lars"]
-    forms = {name.partition("/")[2]: library.runs(scale, name) for name in names}
+    forms = {form: library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", *parts, "lars")}
     table = question_tables.accuracies(forms)
     return question_plots.gap(table), table, all_runs(forms)
 
 
 def start(scale: str) -> Drawn:
     """R from other initial norms, and training accuracy of SGD and of LARS from each."""
-    usual = {"sgd": library.runs(scale, "dynamics/heavy-ball"), "lars": library.runs(scale, "lars/lars")}
+    usual = {form: library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", "lars")}
     forms = library.forms(scale, "start")
-    by_scale = {"1": usual["sgd"]} | {f"{x:g}": forms[f"sgd-x{x:g}"] for x in (0.125, 4.0, 8.0, 16.0)}
+    by_scale = {"1": usual["heavy-ball"]} | {f"{x:g}": forms[f"sgd-x{x:g}"] for x in (0.125, 4.0, 8.0, 16.0)}
     ratios = question_tables.ratios_by_epoch(by_scale)
     table = question_tables.by_initial_scale([*all_runs(usual), *all_runs(forms)])
     runs = [*all_runs(forms), *all_runs(usual)]

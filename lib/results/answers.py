@@ -123,13 +123,13 @@ def _plateau(scale: str | Chosen) -> Numbers:
 
 def _lars_parts(scale: str | Chosen) -> Numbers:
     """The gap in training accuracy from LARS to SGD."""
-    sgd, lars = (library.runs(scale, name) for name in ("dynamics/heavy-ball", "lars/lars"))
+    sgd, lars = (library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", "lars"))
     return {"gap": phrases.difference(paired(sgd, lars, open_questions.train_accuracy))}
 
 
 def _start(scale: str | Chosen) -> Numbers:
     """What a start in equilibrium changes, with the warm-up and with a fifth of it."""
-    sgd = library.runs(scale, "dynamics/heavy-ball")
+    sgd = library.runs(scale, "lars-parts/heavy-ball")
     found = {}
     for warm_up in (5, 1):
         runs = library.runs(scale, f"start/equilibrium-warm-up{warm_up}")

@@ -11,7 +11,7 @@ from .claim import OURS, Claim
 from .rule import Bound, around
 from .statistics import of_each_seed
 
-SGD, LARS = "dynamics/heavy-ball", "lars/lars"
+SGD, LARS = "lars-parts/heavy-ball", "lars-parts/lars"
 IN_PERCENT = "in %, seed by seed"
 of_plateau, of_lars, of_start, of_adam, of_layers, of_decay = (
     partial(Claim, chapter=chapter, origin=OURS)

@@ -48,7 +48,7 @@ def _judge(claim: Claim, *forms: tuple) -> Verdict | None:
 
 def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
     """The runs of the claim's forms, in its order, of the seeds that all of them have; none where one has no run."""
-    of_each = [[form for form in recorded if form.startswith(prefix)] for prefix in claim.forms]
+    of_each = [[form for form in recorded if _is_meant(form, by=name)] for name in claim.forms]
     forms = [form for some in of_each for form in some] if all(of_each) else []
     usable = [
         {
@@ -60,6 +60,11 @@ def _looked_at(claim: Claim, recorded: Seeds) -> Seeds:
     ]
     seeds = sorted(set.intersection(*usable)) if usable else []
     return {form: {seed: recorded[form][seed] for seed in seeds} for form in forms}
+
+
+def _is_meant(form: str, by: str) -> bool:
+    """Whether a name means a form: its own, or how several begin, as ``sweep/`` and ``layers/up-``."""
+    return form.startswith(by) if by.endswith(("/", "-")) else form == by
 
 
 def _worst(claim: Claim, seeds: Seeds, bound: Bound) -> pd.Series | None:
