@@ -175,7 +175,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "lars": ("dynamics/heavy-ball", "lars", "tuning"),
     "learning-rates": ("dynamics/heavy-ball", "sweep"),
     "plateau": ("plateau",),
-    "lars-parts": ("lars-parts",),
+    "lars-parts": ("lars-parts", "dynamics/heavy-ball", "lars"),
     "start": ("start", "lars-parts/heavy-ball", "lars-parts/lars"),
     "adam": ("adam", "dynamics/heavy-ball", "lars"),
     "layers": ("layers",),

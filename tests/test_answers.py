@@ -92,9 +92,7 @@ def test_a_scale_that_plans_no_run_of_a_question_does_not_answer_it(monkeypatch,
 @pytest.mark.parametrize("chapter", ANSWERS)
 def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     text = (paths.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
-    beside = {"plateau": ["filters_all", "filters_without"], "lars-parts": ["gap"]}
-    beside["start"] = ["equilibrium_5", "equilibrium_1"]
-    beside |= {"layers": [*answers._layers("small")], "decay": [*answers._decay("small")]}
+    beside = {name: [*numbers("small")] for name, numbers in answers._BESIDE.items()}
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
     assert used <= known | {"answer", "state", *beside.get(chapter, [])}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,18 @@ def test_tables_have_a_row_for_each_measurement():
     per_image = costs.per_image(SPEEDS)
     trainer = per_image[per_image["variant"] == "trainer"]
     np.testing.assert_allclose(trainer["ms"], [20, 200, 20])
+
+
+def test_a_gpu_is_told_of_with_what_was_measured_there():
+    on_gpu = [
+        replace(b, machine=MACHINE | {"device": "a GPU"})
+        for b in (measured(8, factor=1e3), measured(64, factor=500))
+    ]
+    text = costs.gpu_text(on_gpu)
+    assert "On one a GPU, in fp32, the networks of width 8 and 64 train at 50,000 and 25,000 images" in text
+    # 24 epochs of 50,000 images
+    assert "take 24 and 48 seconds" in text and "has 24,000 and 12,000" in text
+    assert text.endswith("cost 0 % and 0 % of the speed.")
 
 
 def test_precisions_stand_side_by_side_and_do_not_mix():

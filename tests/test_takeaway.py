@@ -38,9 +38,7 @@ def test_the_command_in_a_caption_says_what_is_drawn(options, changes):
 
 def test_the_figures_of_the_chapters_are_known_before_their_pages_are_made():
     named = [found for chapter in book.notebooks(paths.ROOT) for found in takeaway.commands(chapter)]
-    waiting = ("start", "adam")  # for their runs
-    known = {name for name in gallery.FIGURES if name.removeprefix("claims-") not in waiting}
-    assert sorted(name for name, _ in named) == sorted(known)
+    assert sorted(name for name, _ in named) == sorted(gallery.FIGURES)
 
 
 def test_a_figure_has_four_files_of_one_drawing(tmp_path):

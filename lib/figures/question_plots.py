@@ -108,7 +108,10 @@ def start(ratios: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
 @styled
 def rotations(table: pd.DataFrame) -> Figure:
-    """Rotation of each layer for each form, mean and range over seeds, over that which heavy-ball should have."""
+    """Rotation of each layer for each form, mean and range over seeds, over that which heavy-ball should have.
+
+    With a dash where something else is ``expected``.
+    """
     forms, layers = (list(dict.fromkeys(table[column])) for column in ("form", "layer"))
     figure, axes = new_axes()
     axes.axhspan(0.9, 1.1, **BAND)
@@ -127,8 +130,11 @@ def rotations(table: pd.DataFrame) -> Figure:
             label=form_name(form),
             **looks[form],
         )
+        axes.plot(x, rows["expected"], "_", color="black", markersize=13, zorder=3)
     axes.set_xticks(range(len(layers)), layers, rotation=45 if is_narrow() else 30, ha="right")
     axes.set(ylabel="|Δw|/|w| over √(2λα/(1+ρ))", yscale="log")
+    axes.set_yticks([0.25, 0.5, 1, 2], ["¼", "½", "1", "2"])
+    axes.yaxis.minorticks_off()
     legend_above(figure)
     return figure
 

@@ -33,7 +33,9 @@ def start(scale: str) -> Drawn:
     """R from other initial norms, and training accuracy of SGD and of LARS from each."""
     usual = {form: library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", "lars")}
     forms = library.forms(scale, "start")
-    by_scale = {"1": usual["heavy-ball"]} | {f"{x:g}": forms[f"sgd-x{x:g}"] for x in (0.125, 4.0, 8.0, 16.0)}
+    by_scale = {
+        f"{x:g}": usual["heavy-ball"] if x == 1 else forms[f"sgd-x{x:g}"] for x in (0.125, 1, 4, 8, 16)
+    }
     ratios = question_tables.ratios_by_epoch(by_scale)
     table = question_tables.by_initial_scale([*all_runs(usual), *all_runs(forms)])
     runs = [*all_runs(forms), *all_runs(usual)]

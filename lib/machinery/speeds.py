@@ -101,7 +101,7 @@ def write(speeds: list[Bench], sweeps: list[Sweep], path: str | os.PathLike) -> 
 def read(path: str | os.PathLike | None = None) -> tuple[list[Bench], list[Sweep]]:
     """The measurements that `write` wrote, by default those that the page on cost is made from.
 
-    ``python -m lib bench --all --jobs 2 --out book/bench.json`` makes these.
+    ``python -m lib bench --all --jobs 2 --out book/bench.json`` makes these; those of a GPU are in ``bench-gpu.json``.
     """
     measured = json.loads(Path(path or paths.BOOK / "bench.json").read_text(encoding="utf-8"))
     return [Bench(**b) for b in measured["speeds"]], [Sweep(**s) for s in measured["sweeps"]]

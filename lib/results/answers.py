@@ -4,13 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from .. import experiments, library, scales
+from .. import experiments, library, scales, theory
 from ..records import NotRecordedError
 from ..run import Run
 from ..scales import Chosen
-from . import claims, open_questions, phrases, question_tables, rule, verdicts
+from . import analysis, claims, open_questions, phrases, question_tables, rule, statistics, verdicts
 from .numbers import NONE, Numbers, paired, signed
 from .rule import Verdict
 
@@ -35,11 +36,14 @@ _STEP = (
     "the step is {plateau} of what theory says without momentum, {plateau_with_heavy_ball} with heavy-ball and "
     "{plateau_with_Nesterov} with Nesterov"
 )
-_MOVED = "clipping moves {it_is_clipping} and annealing {it_is_annealing} of the gap in training accuracy"
+_MOVED = (
+    "of the gap in training accuracy clipping moves {it_is_clipping} and annealing {it_is_annealing}, where more than 0.7 "
+    "is asked"
+)
 _AHEAD = "from 16 times the initial norms LARS is ahead by {LARS_wins} percentage points in training"
 _TURNS = (
-    "with AdamW the layer that turns most turns by {alike_with_AdamW} more than the least, at {rotation_of_AdamW} of "
-    "the formula; with decay in the gradient by {apart_with_Adam} more"
+    "with AdamW one layer turns {apart} times as far as another, at {rotation_of_AdamW} of the formula for equilibrium "
+    "and {by_equation} of what norms still on their way to it say; with decay in the gradient {apart_with_decay} times"
 )
 _OCTAVES = (
     "by parabolas the best λ of a layer lies {tops} octaves from the common one, while a factor of eight changes training "
@@ -67,7 +71,7 @@ ANSWERS = {
         open=f"It is not resolved: {_MOVED}.",
     ),
     "start": Answer(
-        yes={("LARS wins",): f"Yes: {_AHEAD}, and by {{LARS_wins_in_the_test}} in the test."},
+        yes={("LARS wins",): f"Yes: {_AHEAD}, and by {{LARS_wins_in_the_test}} in the test. {{full_size}}"},
         no=f"Not here: {_AHEAD}.",
         open=f"It is not resolved: {_AHEAD}.",
     ),
@@ -110,32 +114,107 @@ def numbers(chapter: str, scale: str | Chosen) -> Numbers:
 
 
 def _plateau(scale: str | Chosen) -> Numbers:
-    """How many filters there are, and the most of a run that have no gradient in some epoch of the window."""
+    """How many filters there are, and the most of a run that have no gradient in some epoch of the window; and the
+    rotation of heavy-ball, when the drift is in its formula."""
+    window = open_questions.WINDOW
+    turned = [
+        statistics.rotation(window, run) / np.sqrt(1 + open_questions.drift(run))
+        for run in library.runs(scale, "plateau/heavy-ball")
+    ]
     without, filters = [], 0
     for form in ("sgd", "heavy-ball", "nesterov"):
         for run in library.runs(scale, f"plateau/{form}"):
-            table = open_questions.rows(open_questions.by_filter(run), open_questions.WINDOW)
+            table = open_questions.rows(open_questions.by_filter(run), window)
             least = table.groupby("layer", observed=True)["grad_norm_sq"].min()
             without.append(int((least == 0).sum()))
             filters = len(least)
-    return {"filters_all": filters, "filters_without": max(without)}
+    return {
+        "filters_all": filters,
+        "filters_without": max(without),
+        "rotation_with_drift": _span(_mean(turned)),
+    }
 
 
 def _lars_parts(scale: str | Chosen) -> Numbers:
-    """The gap in training accuracy from LARS to SGD."""
-    sgd, lars = (library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", "lars"))
-    return {"gap": phrases.difference(paired(sgd, lars, open_questions.train_accuracy))}
+    """The gap in training accuracy from LARS to SGD, and with the runs of other chapters in their places; what decay
+    that follows λ adds to SGD's accuracy, in training and in the test."""
+    forms = library.forms(scale, "lars-parts")
+    sgd, lars, follows = (forms[form] for form in ("heavy-ball", "lars", "decay-follows"))
+    others = [library.runs(scale, name)[: len(lars)] for name in ("dynamics/heavy-ball", "lars/lars")]
+    trained = open_questions.train_accuracy
+    gaps = [paired(*pair, trained) for pair in ((sgd, lars), others)]
+    mean = np.mean([[trained(run) for run in runs] for runs in (forms["lars-annealed"], others[1])], axis=1)
+    return {
+        "gap": phrases.difference(gaps[0]),
+        "gap_of_others": phrases.difference(gaps[1]),
+        "annealed_of_others": f"{(mean[0] - mean[1]) / gaps[1].mean():.2f}",
+        "follows": phrases.difference(paired(follows, sgd, trained)),
+        "follows_in_the_test": phrases.difference(paired(follows, sgd)),
+    }
 
 
 def _start(scale: str | Chosen) -> Numbers:
-    """What a start in equilibrium changes, with the warm-up and with a fifth of it."""
+    """What a start in equilibrium changes, with the warm-up and with a fifth of it; and by how many epochs R of a layer
+    is back later than the norm equation says."""
     sgd = library.runs(scale, "lars-parts/heavy-ball")
-    found = {}
+    late = pd.concat(
+        [
+            _mean(
+                [
+                    open_questions.recovery((0, 24), *pair) - open_questions.recovery_by_equation(*pair)
+                    for pair in zip(library.runs(scale, f"start/sgd-x{times}"), sgd, strict=True)
+                ]
+            )
+            for times in (4, 8)
+        ]
+    )
+    found: Numbers = {
+        "late": _span(late),
+        "late_mean": signed(late.mean()),
+        "full_size": _start_at_full_size(),
+    }
     for warm_up in (5, 1):
         runs = library.runs(scale, f"start/equilibrium-warm-up{warm_up}")
         apart = paired(runs, sgd, open_questions.train_accuracy)
         found[f"equilibrium_{warm_up}"] = phrases.difference(apart)
     return found
+
+
+def _start_at_full_size() -> str:
+    """By how much LARS is ahead from 16 times the initial norms at scale paper, in a sentence; nothing without its runs."""
+    try:
+        lars, sgd = (library.runs("paper", f"start/{form}-x16") for form in ("lars", "sgd"))
+    except NotRecordedError:
+        return ""
+    return f"At the post's own size it is, in the test, by {phrases.difference(paired(lars, sgd))}."
+
+
+def _adam(scale: str | Chosen) -> Numbers:
+    """Rotation with AdamW over that by its norm equation, of all rates; by how much layers differ, also at the highest
+    rate and with decay in the gradient; and how many steps its norms take, beside those of heavy-ball."""
+    forms = library.forms(scale, "adam")
+    ratios = [
+        _mean([open_questions.turns(r) / open_questions.turn_by_adamw_equation(r) for r in runs])
+        for form, runs in forms.items()
+        if form.startswith("adamw")
+    ]
+    apart = {
+        form: 1 + _mean([open_questions.spread_of_turns(open_questions.WINDOW, r) for r in runs]).item()
+        for form, runs in forms.items()
+    }
+    c = forms["adamw-x1"][0].config
+    return {
+        "by_equation": _span(pd.concat(ratios)),
+        "apart": f"{apart['adamw-x1']:.2f}",
+        "apart_fast": f"{apart['adamw-x2']:.2f}",
+        "apart_with_decay": f"{apart['l2-x1']:.1f}",
+        "adamw_steps": f"{1 / (2 * c.layers_lr * c.lr * c.layers_decay * c.weight_decay):.0f}",
+        "sgd_steps": f"{theory.relaxation_steps(lr=c.lr, **analysis.settings(forms['adamw-x1'][0])):.0f}",
+    }
+
+
+def _mean(of_seeds: list[pd.Series]) -> pd.Series:
+    return pd.concat(of_seeds, axis=1).mean(axis=1)
 
 
 def _layers(scale: str | Chosen) -> Numbers:
@@ -228,8 +307,9 @@ def _decay(scale: str | Chosen) -> Numbers:
 
 
 def _span(values: pd.Series) -> str:
-    """``−1.17 to 0.63``."""
-    return f"{signed(values.min())} to {signed(values.max())}"
+    """``−1.17 to 0.63``, or one number where the two are the same."""
+    ends = (signed(values.min()), signed(values.max()))
+    return " to ".join(dict.fromkeys(ends))
 
 
 #: What chapters say beside their answer, and the answer may hold.
@@ -237,6 +317,7 @@ _BESIDE = {
     "plateau": _plateau,
     "lars-parts": _lars_parts,
     "start": _start,
+    "adam": _adam,
     "layers": _layers,
     "decay": _decay,
 }
@@ -262,8 +343,14 @@ def chosen(
         said = answer.open
     elif said is None:
         said = answer.no if all(found & {*BAD} for found in kinds.values()) else answer.open
-    spans = {slug(name): found.span if found else NONE for name, found in judged.items()}
+    spans = {slug(name): _found(found) if found else NONE for name, found in judged.items()}
     return said.format_map(spans | (beside or {}))
+
+
+def _found(verdict: Verdict) -> str:
+    """What was found; of a single number with its interval: ``0.81 (0.51 to 1.1)``."""
+    one = len(verdict.layers) == 1 and verdict.seeds >= rule.ENOUGH_SEEDS
+    return f"{verdict.span} ({verdict.interval(0)})" if one else verdict.span
 
 
 def state(chapter: str, scale: str | Chosen) -> str:
@@ -279,20 +366,16 @@ def state(chapter: str, scale: str | Chosen) -> str:
     return f"Scale {at}, {seeds}."
 
 
-def of_all() -> Numbers:
-    """Each question's answer, at the largest scale that has all its runs, in Markdown."""
-    return {f"answer_{slug(chapter)}": _told(chapter) for chapter in ANSWERS}
+def of_all() -> dict[str, tuple[str, str]]:
+    """Each question's answer, by its chapter, at the largest scale that has all its runs; and with what runs."""
+    return {chapter: _told(chapter) for chapter in ANSWERS}
 
 
-def _told(chapter: str) -> str:
+def _told(chapter: str) -> tuple[str, str]:
     try:
         scale = library.largest(experiments.CHAPTERS[chapter])
     except NotRecordedError:
-        return "*Not recorded yet.*"
+        return "It is not known yet.", "Not recorded yet."
     found = numbers(chapter, scale)
-    short = (
-        str(found["state"])
-        if scale != "demo"
-        else "On digits only, with one seed; small is not recorded yet."
-    )
-    return f"{found['answer']} *{short}*"
+    state = found["state"] if scale != "demo" else "On digits only, with one seed; small is not recorded yet."
+    return str(found["answer"]), str(state)

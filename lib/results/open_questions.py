@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .. import theory
-from ..run import Run
+from ..config import layers_of
+from ..run import Run, part_of_epoch
+from ..schedules import per_step
 from . import analysis
 from . import statistics as st
 from .statistics import Seeds, Window
@@ -121,8 +123,34 @@ def ratio_with_its_decay(window: Window, run: Run) -> pd.Series:
 def recovery(window: Window, run: Run, reference: Run) -> pd.Series:
     """The first epoch, from 0, in which R of a layer is `RECOVERED` of a reference's; how many there are, if none."""
     R, normal = (analysis.ratio_of_epochs(rows(r)) for r in (run, reference))
-    back = (R / normal >= RECOVERED).groupby("layer", observed=True)
+    return _first_epoch(R / normal >= RECOVERED, run)
+
+
+def recovery_by_equation(run: Run, reference: Run) -> pd.Series:
+    """The epoch of `recovery` by the norm equation, from the norms of a run and the gradients of a reference."""
+    along = analysis.ratio_by_epoch(_every_step(run), [_every_step(reference)]).set_index(["layer", "epoch"])
+    normal = analysis.ratio_of_epochs(rows(reference))
+    return _first_epoch(along["R_others"].reindex(normal.index) / normal >= RECOVERED, run)
+
+
+def _first_epoch(reached: pd.Series, run: Run) -> pd.Series:
+    """The first epoch of each layer in which something is so; how many there are, if none."""
+    back = reached.groupby("layer", observed=True)
     return back.agg(lambda of_layer: float(np.argmax(of_layer)) if of_layer.any() else run.config.epochs)
+
+
+def _every_step(run: Run) -> Run:
+    """A run of averages with a row for each step: those of its part of the epoch, and its own λ."""
+    c = run.config
+    steps, layers = np.arange(c.epochs * c.steps_per_epoch), len(run.steps["layer"].cat.categories)
+    part = part_of_epoch(steps, c.steps_per_epoch, c.averages)
+    table = run.steps.iloc[(part[:, None] * layers + np.arange(layers)).ravel()].reset_index(drop=True)
+    of_step = {
+        "step": steps,
+        "epoch": (steps + 0.5) / c.steps_per_epoch,
+        "lr": per_step(c.lr_schedule, c.epochs, c.steps_per_epoch),
+    }
+    return replace(run, steps=table.assign(**{name: np.repeat(x, layers) for name, x in of_step.items()}))
 
 
 def scale_differences(window: Window, *runs: Run) -> pd.Series:
@@ -149,6 +177,27 @@ def adamw_turn(run: Run, window: Window = WINDOW) -> float:
     lr = c.layers_lr * analysis.in_window(run.steps, c.epochs, st.of_24(window))["lr"].astype(float)
     turn = theory.adamw_rotation(lr=lr, weight_decay=c.layers_decay * c.weight_decay, beta1=c.momentum)
     return float(np.sqrt((turn**2).mean()))
+
+
+def turn_by_adamw_equation(run: Run, window: Window = WINDOW) -> pd.Series:
+    """The rotation of each convolution with AdamW while its norm is on the way from where it was drawn.
+
+    By `lib.theory.adamw_ode`, in which no gradient is; at equilibrium it is `adamw_turn`.
+    """
+    c, table = run.config, analysis.convolutions(run.steps)
+    lr = c.layers_lr * per_step(c.lr_schedule, c.epochs, c.steps_per_epoch)
+    first, last = (round(epoch * c.steps_per_epoch * c.epochs / 24) for epoch in window)
+    # of noise of rms 1, averaged with β₁
+    step_sq = lr**2 * (1 - c.momentum) / (1 + c.momentum)
+    found = {}
+    for name, layer in list(layers_of(c.architecture, c.width).items())[:-1]:
+        drawn = table.loc[table["layer"] == name, "weight_norm_sq"].iloc[0]
+        size = 9 * layer.channels_in * layer.channels_out
+        rms = theory.adamw_ode(
+            np.sqrt(float(drawn) / size), lr=lr, weight_decay=c.layers_decay * c.weight_decay
+        )
+        found[name] = np.sqrt(step_sq[first:last].sum() / (rms[first:last] ** 2).sum())
+    return pd.Series(found)
 
 
 def turn_of_adamw(window: Window, run: Run) -> pd.Series:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .. import experiments, library, scales
+from .. import experiments, library, paths, scales
 from ..config import layers_of
 from ..machinery import speeds
 from ..run import DivergedError, Run
@@ -63,6 +63,7 @@ def index(scale: str) -> Numbers:
     tables = {form: analysis.equilibrium(runs) for form, runs in forms.items()}
     found = numbers.form_numbers(tables, tolerance=0.10) | {"full_size": full_size.of_sgd(scale)}
     found["mean_of"] = phrases.mean_of(min(map(len, forms.values())))
+    found |= {f"answer_{answers.slug(chapter)}": answer for chapter, (answer, _) in answers.of_all().items()}
     for form, runs in forms.items():
         found |= numbers.rotation_numbers(form, runs) | {f"{form}_accuracy": numbers.percent(runs)}
     return found
@@ -235,7 +236,11 @@ def live_table(run: Run) -> pd.DataFrame:
 
 def cost(scale: str) -> Numbers:
     """What was measured of speed, the same whatever the scale, and what precision changes."""
-    return costs.numbers(*speeds.read()) | {"precision": precisions.text(scale)}
+    on_gpu, _ = speeds.read(paths.BOOK / "bench-gpu.json")
+    return costs.numbers(*speeds.read()) | {
+        "precision": precisions.text(scale),
+        "gpu": costs.gpu_text(on_gpu),
+    }
 
 
 #: By the chapter's file name.

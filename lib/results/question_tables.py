@@ -98,7 +98,8 @@ def ratios_by_epoch(forms: Forms) -> pd.DataFrame:
 def rotations(forms: Forms, base: Run) -> pd.DataFrame:
     """|Δw|/|w| of each layer over √(2λα/(1+ρ)) of a heavy-ball run, by root mean squares over the window.
 
-    Columns ``form``, ``layer``, ``rotation``, and the range over seeds, ``low`` and ``high``.
+    Columns ``form``, ``layer``, ``rotation``, the range over seeds, ``low`` and ``high``, and of AdamW ``expected``,
+    by its norm equation.
     """
     c = base.config
     lr = analysis.in_window(base.steps, c.epochs)["lr"].astype(float)
@@ -110,8 +111,11 @@ def rotations(forms: Forms, base: Run) -> pd.DataFrame:
         table = pd.DataFrame(
             {"rotation": each.mean(axis=1), "low": each.min(axis=1), "high": each.max(axis=1)}
         )
+        adamw = runs[0].config.optimizer == "adamw"
+        table["expected"] = open_questions.turn_by_adamw_equation(runs[0]) / predicted if adamw else np.nan
         tables.append(table.assign(form=form).reset_index())
-    return pd.concat(tables, ignore_index=True)[["form", "layer", "rotation", "low", "high"]]
+    columns = ["form", "layer", "rotation", "low", "high", "expected"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def vertices(baseline: Sequence[Run], runs: Sequence[Run]) -> pd.DataFrame:

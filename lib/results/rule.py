@@ -108,17 +108,16 @@ class Verdict:
         if self.verdict in (INSIDE, OUTSIDE):
             return f"{self.seeds} seed{'s' if self.seeds > 1 else ''}: no interval"
         if self.verdict == HOLDS:
-            return (
-                "every interval lies inside" if len(self.layers) > 1 else f"{self._interval(0)} lies inside"
-            )
+            return "every interval lies inside" if len(self.layers) > 1 else f"{self.interval(0)} lies inside"
         if self.layers["mean"].isna().any():
             return "not enough to tell"
         wrong = self.layers["outside"] if self.verdict == FAILS else ~self.layers["inside"]
         distance = self.bound.beyond(self.layers["mean"]).where(wrong)
         worst = int(np.nanargmax(distance))
-        return f"{self._interval(worst)} {'lies outside' if self.verdict == FAILS else 'crosses the bound'}"
+        return f"{self.interval(worst)} {'lies outside' if self.verdict == FAILS else 'crosses the bound'}"
 
-    def _interval(self, i: int) -> str:
+    def interval(self, i: int) -> str:
+        """That of a layer, by its place, with the layer's name if there are several."""
         row = self.layers.iloc[i]
         name = f"{row.name}: " if len(self.layers) > 1 else ""
         return f"{name}{number(row['low'])} to {number(row['high'])}"
