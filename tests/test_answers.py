@@ -38,9 +38,16 @@ def test_each_question_has_an_answer():
 @pytest.mark.parametrize("chapter", ANSWERS)
 def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
     answer = ANSWERS[chapter]
-    of_kind = {rule.HOLDS: "0.25", rule.FAILS: "5", rule.NOT_RESOLVED: "1"}
+    kinds = (rule.HOLDS, rule.FAILS, rule.NOT_RESOLVED)
+    of_kind = {kind: f"{verdict(kind).span} ({verdict(kind).interval(0)})" for kind in kinds}
+    assert of_kind[rule.HOLDS] == "0.25 (0.081 to 0.42)"
+    beside = answers._BESIDE.get(chapter)
+    names = set(re.findall(r"\{(\w+)\}", str(answer))) - {
+        answers.slug(n) for n in judged(chapter, rule.HOLDS)
+    }
+    assert not names or names <= {*beside("small")}
     said = {
-        kind: answers.chosen(answer, judged(chapter, kind), beside={"moved": number, "tops": number})
+        kind: answers.chosen(answer, judged(chapter, kind), beside=dict.fromkeys(names, number))
         for kind, number in of_kind.items()
     }
     sentences = (next(iter(answer.yes.values())), answer.no, answer.open)
@@ -49,7 +56,7 @@ def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
         assert re.fullmatch(pattern, found) and number in found
     assert len(set(said.values())) == 3
     open_ = answers.chosen(
-        answer, judged(chapter, rule.HOLDS), decides=False, beside={"moved": "0", "tops": "0"}
+        answer, judged(chapter, rule.HOLDS), decides=False, beside=dict.fromkeys(names, "0")
     )
     assert open_.startswith(answer.open.partition(":")[0])
     deciding = {name for names in answer.yes for name in names}
@@ -74,18 +81,19 @@ def test_digits_decide_nothing_and_the_page_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "records", lambda scale: tmp_path / scale)
     with pytest.raises(records.NotRecordedError):
         answers.numbers("plateau", "demo")
-    assert set(answers.of_all().values()) == {"*Not recorded yet.*"}
+    assert set(answers.of_all().values()) == {("It is not known yet.", "Not recorded yet.")}
     with pytest.raises(ValueError, match="chapter='x' is not known; it must be one of plateau, "):
         answers.numbers("x", "demo")
 
 
 def test_a_scale_that_plans_no_run_of_a_question_does_not_answer_it(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "records", lambda scale: tmp_path / scale)
-    for one in experiments.planned("demo", ["dynamics/heavy-ball", "lars"]):  # which start is held against
+    against = ["lars-parts/heavy-ball", "lars-parts/lars"]
+    for one in experiments.planned("demo", against):
         library.path(one).parent.mkdir(parents=True, exist_ok=True)
         library.path(one).touch()
-    assert library.largest(["dynamics/heavy-ball", "lars"]) == "demo"
-    with pytest.raises(records.NotRecordedError, match="start, dynamics/heavy-ball, lars: recorded at no"):
+    assert library.largest(against) == "demo"
+    with pytest.raises(records.NotRecordedError, match=f"start, {', '.join(against)}: recorded at no"):
         library.largest(experiments.CHAPTERS["start"])
 
 
@@ -209,11 +217,11 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
     found = answers._layers("small")
     assert (found["moved"], found["control_moved"], found["scatter"]) == (
         "−1.10 to 0.20",
-        "0.50 to 0.50",
+        "0.50",
         0.14,
     )
-    assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41 to 1.41", "0.20", "2 seeds")
-    assert found["tops"] == "−2.17 to −2.17" and (found["lower"], found["higher"]) == ("prep", "no layer")
+    assert (found["slowed"], found["most_won"], found["baselines"]) == ("1.41", "0.20", "2 seeds")
+    assert found["tops"] == "−2.17" and (found["lower"], found["higher"]) == ("prep", "no layer")
 
 
 def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
@@ -229,9 +237,9 @@ def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
     monkeypatch.setattr(answers.library, "runs", lambda scale, name: runs)
     monkeypatch.setattr(answers.library, "forms", lambda scale, name: forms)
     found = answers._decay("small")
-    assert (found["lowest"], found["lr"], found["grown"]) == ("0.1", "0.4", "2.00 to 2.00")
-    assert found["slopes"].replace("−", "") == "0.00 to 0.00"
-    assert found["varies_without"] == "0.00 to 0.00" and found["varies_as_usual"] == "9.00 to 9.00"
+    assert (found["lowest"], found["lr"], found["grown"]) == ("0.1", "0.4", "2.00")
+    assert found["slopes"] == "0.00"
+    assert found["varies_without"] == "0.00" and found["varies_as_usual"] == "9.00"
     assert (found["rates_as_usual"], found["rates_with_ten"]) == ("0.4 and 0.4", "0.1 and 0.1")
     assert (found["angles_as_usual"], found["angles_with_ten"]) == ("0.010 and 0.010", "0.032 and 0.032")
     assert "scatter by 0.14" in found["by_chance"]

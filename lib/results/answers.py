@@ -143,11 +143,12 @@ def _lars_parts(scale: str | Chosen) -> Numbers:
     others = [library.runs(scale, name)[: len(lars)] for name in ("dynamics/heavy-ball", "lars/lars")]
     trained = open_questions.train_accuracy
     gaps = [paired(*pair, trained) for pair in ((sgd, lars), others)]
-    mean = np.mean([[trained(run) for run in runs] for runs in (forms["lars-annealed"], others[1])], axis=1)
+    seeds = [{run.config.seed: run for run in runs} for runs in (forms["lars-annealed"], *others)]
+    of_others = open_questions.gap_closed(dict(enumerate(seeds)), (0, 24))
     return {
         "gap": phrases.difference(gaps[0]),
         "gap_of_others": phrases.difference(gaps[1]),
-        "annealed_of_others": f"{(mean[0] - mean[1]) / gaps[1].mean():.2f}",
+        "annealed_of_others": _found(rule.decide(of_others, rule.Bound())),
         "follows": phrases.difference(paired(follows, sgd, trained)),
         "follows_in_the_test": phrases.difference(paired(follows, sgd)),
     }

@@ -29,8 +29,8 @@ def rounded(values: dict[str, float], digits: int = 4) -> Numbers:
 
 
 def signed(x: float, digits: int = 2) -> str:
-    """A number that may be negative, with a true minus."""
-    return f"{x:.{digits}f}".replace("-", "−")
+    """A number that may be negative, with a true minus; zero has none."""
+    return f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def difference(name: str, of_seeds: pd.Series) -> Numbers:
