@@ -91,7 +91,11 @@ def resumable() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # a second Ctrl-C can break into the release of a lock, which then complains of itself
+        stop = error if isinstance(error, KeyboardInterrupt) else error.__context__
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
         click.echo("stopped: what is recorded stays, and the same command goes on from there", err=True)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
     finally:

@@ -304,6 +304,18 @@ def test_a_stop_is_one_line_and_what_is_recorded_stays(call, trained, monkeypatc
     assert signal.getsignal(stop) is before
 
 
+def test_a_second_ctrl_c_while_a_lock_is_released_is_a_stop_too(call, monkeypatch, records_in):
+    def train(config, **_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    monkeypatch.setattr(training, "train", train)
+    code, _, err = call("run", "dynamics", "--scale", "demo")
+    assert code == 130 and err.startswith("stopped: what is recorded stays")
+
+
 def lib(*arguments):
     """The command line as a reader starts it."""
     command = [sys.executable, "-W", "error", "-m", "lib", *arguments]

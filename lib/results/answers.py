@@ -140,14 +140,16 @@ def _lars_parts(scale: str | Chosen) -> Numbers:
     that follows λ adds to SGD's accuracy, in training and in the test."""
     forms = library.forms(scale, "lars-parts")
     sgd, lars, follows = (forms[form] for form in ("heavy-ball", "lars", "decay-follows"))
-    others = [library.runs(scale, name)[: len(lars)] for name in ("dynamics/heavy-ball", "lars/lars")]
+    other_sgd, other_lars = (
+        library.runs(scale, name)[: len(lars)] for name in ("dynamics/heavy-ball", "lars/lars")
+    )
+    against = {"annealed": forms["lars-annealed"], "sgd": other_sgd, "lars": other_lars}
+    seeds = {name: {run.config.seed: run for run in runs} for name, runs in against.items()}
+    of_others = open_questions.gap_closed(seeds, (0, 24))
     trained = open_questions.train_accuracy
-    gaps = [paired(*pair, trained) for pair in ((sgd, lars), others)]
-    seeds = [{run.config.seed: run for run in runs} for runs in (forms["lars-annealed"], *others)]
-    of_others = open_questions.gap_closed(dict(enumerate(seeds)), (0, 24))
     return {
-        "gap": phrases.difference(gaps[0]),
-        "gap_of_others": phrases.difference(gaps[1]),
+        "gap": phrases.difference(paired(sgd, lars, trained)),
+        "gap_of_others": phrases.difference(paired(other_sgd, other_lars, trained)),
         "annealed_of_others": _found(rule.decide(of_others, rule.Bound())),
         "follows": phrases.difference(paired(follows, sgd, trained)),
         "follows_in_the_test": phrases.difference(paired(follows, sgd)),

@@ -20,9 +20,9 @@ NAME = "how-weight-decay-sets-the-step.pdf"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 #: Pages that are looked up or worked with rather than read, and are left to the site.
 LEFT_OUT = ("book/api", "book/api-reading", "book/own-network", "book/live")
-#: Sections of chapters that are left out: commands, which are for those who sit at a computer, and claims, which the
-#: page of claims has in one figure and one table.
-SECTIONS_LEFT_OUT = ("Try it", "Claims")
+#: Sections of chapters that are left out: commands, which are for those who sit at a computer; claims, which the
+#: page of claims has in one figure and one table; and the list of records.
+SECTIONS_LEFT_OUT = ("Try it", "How to re-run it", "Measure your own machine", "Claims", "What is recorded")
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
 @page { size: A4; margin: 13mm 15mm 15mm; @bottom-center { content: counter(page); font-size: 9pt; } }
@@ -115,7 +115,7 @@ def for_paper(html: str, headings: list[tuple[int, str, int]]) -> str:
         item.append(link)
         contents.ol.append(item)  # type: ignore[union-attr]
     page.select_one("article h1").insert_after(contents)  # type: ignore[union-attr]
-    for heading in page.select("section > h3"):
+    for heading in page.select("section > h2, section > h3"):
         if heading.get_text().rstrip("#") in SECTIONS_LEFT_OUT:
             heading.parent.decompose()  # type: ignore[union-attr]
     # what led to a page that is left out is text
