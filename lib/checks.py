@@ -129,8 +129,9 @@ def _wrong_numbers(run: Run) -> str | None:
             return f"its {name} is of the layers {layers}, those of {run.config.architecture} are others"
     measured = [table[list(QUANTITIES)] for table in (run.steps, run.by_filter)]
     for table in (*measured, run.epochs, *(t.drop(columns="layer") for t in frozen.values())):
-        for column, values in table.astype(float).items():
-            if column == "grad_product" and values.isna().all():  # of before it was measured
+        for column in table:
+            values = table[column].to_numpy(dtype=float)
+            if column == "grad_product" and np.isnan(values).all():  # of before it was measured
                 continue
             if not np.isfinite(values).all():
                 return f"its {column} is not finite everywhere"

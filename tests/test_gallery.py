@@ -23,7 +23,7 @@ ROWS = {"lars-parts", "layers"}
 NOT_OF_RUNS = {"augmentation", "network", "schedule", "cost", "vectors"}
 #: Open questions that have no run at demo, and what they are held against.
 NOT_AT_DEMO = ("start", "adam", "layers", "decay")
-BESIDE = ("dynamics/heavy-ball", "lars")
+BESIDE = ("dynamics/heavy-ball", "lars", "lars-parts/heavy-ball", "lars-parts/lars")
 
 
 def scale_of(name: str) -> str:

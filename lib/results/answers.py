@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from .. import experiments, library, scales, theory
@@ -118,7 +117,7 @@ def _plateau(scale: str | Chosen) -> Numbers:
     rotation of heavy-ball, when the drift is in its formula."""
     window = open_questions.WINDOW
     turned = [
-        statistics.rotation(window, run) / np.sqrt(1 + open_questions.drift(run))
+        statistics.rotation(window, run) / open_questions.behind(run)
         for run in library.runs(scale, "plateau/heavy-ball")
     ]
     without, filters = [], 0

@@ -5,6 +5,7 @@ a third of the test's, in %, paired by seed.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -42,22 +43,36 @@ def train_accuracy(run: Run) -> float:
 # plateau
 
 
+@lru_cache(maxsize=32)  # asked for every epoch
 def drift(run: Run) -> pd.Series:
     """τ d ln c²/dt of each layer: by how much c² grows while |w|⁴ relaxes, at the peak of λ; a fit over `WINDOW`.
 
     NaN in a run so short that the window has but one epoch.
     """
-    with np.errstate(divide="ignore"):  # a filter without gradients has no drift, and counts as outside
-        table = rows(run, WINDOW).assign(log=lambda t: np.log(t["grad_norm_sq"] * t["weight_norm_sq"]))
-    by_layer = table.groupby("layer", observed=True)
-    slopes = by_layer.apply(lambda t: np.polyfit(t["step"], t["log"], 1)[0] if len(t) > 1 else np.nan)
-    return theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run)) * slopes
+    table = rows(run, WINDOW)
+    layers = pd.Index(table.loc[table["step"] == table["step"].iloc[0], "layer"])
+    steps = table["step"].to_numpy(float)[:: len(layers)]
+    # a filter without gradients has no drift, and counts as outside
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log((table["grad_norm_sq"] * table["weight_norm_sq"]).to_numpy(float))
+        logs = logs.reshape(len(steps), len(layers))
+        steps = steps - steps.mean()
+        slopes = steps @ (logs - logs.mean(axis=0)) / (steps @ steps)
+    tau = theory.relaxation_steps(lr=run.config.lr, **analysis.settings(run))
+    return pd.Series(tau * slopes, layers)
+
+
+def behind(run: Run) -> pd.Series:
+    """√(1 + τ d ln c²/dt) of each layer: by what its steps are longer where c² grows and |w|⁴ is a little behind.
+
+    NaN where c² falls so fast that no norm could follow.
+    """
+    return np.sqrt((1 + drift(run)).where(lambda square: square > 0))
 
 
 def stationary_ratio(window: Window, run: Run) -> pd.Series:
     """R √(1+2ρo) over √(1 + τ d ln c²/dt), which is what it is while λ stays and c² grows slowly."""
-    # where c falls so fast that no norm could follow, nothing is predicted
-    return st.corrected_ratio(window, run) / np.sqrt((1 + drift(run)).where(lambda square: square > 0))
+    return st.corrected_ratio(window, run) / behind(run)
 
 
 def by_filter(run: Run) -> Run:
@@ -143,7 +158,8 @@ def _every_step(run: Run) -> Run:
     """A run of averages with a row for each step: those of its part of the epoch, and its own λ."""
     c = run.config
     steps, layers = np.arange(c.epochs * c.steps_per_epoch), len(run.steps["layer"].cat.categories)
-    part = part_of_epoch(steps, c.steps_per_epoch, c.averages)
+    # of so many parts some have no step, where epochs are short
+    _, part = np.unique(part_of_epoch(steps, c.steps_per_epoch, c.averages), return_inverse=True)
     table = run.steps.iloc[(part[:, None] * layers + np.arange(layers)).ravel()].reset_index(drop=True)
     of_step = {
         "step": steps,
