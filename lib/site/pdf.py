@@ -26,8 +26,8 @@ SECTIONS_LEFT_OUT = ("Try it", "How to re-run it", "Measure your own machine", "
 #: On paper, code cannot be unfolded, nor a button pressed; and a figure belongs on one page.
 STYLE = """
 @page { size: A4; margin: 13mm 15mm 15mm; @bottom-center { content: counter(page); font-size: 9pt; } }
-html { font-size: 10px; line-height: 1.35; }
-body, p, li { line-height: 1.35; }
+html { font-size: 10px; line-height: 1.33; }
+body, p, li { line-height: 1.33; }
 p, ul, ol, dl, .highlight pre, div.cell { margin-block: 0 0.6em !important; }
 h2, h3, h4 { margin-block: 1em 0.4em !important; }
 mjx-container[display] { margin-block: 0.5em !important; }
@@ -39,7 +39,7 @@ pre { font-size: 0.85em; line-height: 1.25; white-space: pre-wrap !important; }
 article h1 { display: block !important; } /* the theme prints the title of a page on a sheet of its own */
 h1, h2, h3, h4, dt { break-after: avoid; }
 figure, .cell_output:not(:has(table)), tr, pre { break-inside: avoid; } /* a table may be longer than a page */
-figure img, .cell_output img { max-height: 66mm; width: auto; }
+figure img, .cell_output img { max-height: 64mm; width: auto; }
 table { font-size: 0.85em; overflow-wrap: anywhere; }
 .interactive .view .pair { position: static !important; }
 #book-contents ol { list-style: none; padding: 0; }
