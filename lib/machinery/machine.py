@@ -111,8 +111,8 @@ def check_precision(precision: str, device, warn: Callable[[str], None]) -> None
 def whole_float32() -> Iterator[None]:
     """Keeps cuDNN, within, from rounding the float32 factors of a convolution to TF32, as torch lets it by default.
 
-    With their ten bits w·g of a convolution that batch norm follows would be ten times as far from 0. cuDNN tries
-    its algorithms for every shape instead, and takes the quickest. Without a GPU nothing changes.
+    Their ten bits change a gradient by percents, where float32 itself is off by a fifth of one. cuDNN tries its
+    algorithms for every shape besides, and takes the quickest. Without a GPU nothing changes.
     """
     import torch
 
