@@ -11,7 +11,7 @@ from test_open_questions import configs, held_run, run_of, with_accuracy
 from lib import experiments, library, paths, questions, records, scales, theory
 from lib.config import Config
 from lib.figures import question_plots
-from lib.results import answers, claims, question_tables, rule, summaries
+from lib.results import answers, claims, question_numbers, question_tables, rule, summaries
 from lib.results.answers import ANSWERS
 
 SMALL = scales.base("small")
@@ -41,11 +41,10 @@ def test_a_sentence_is_chosen_by_the_verdict_and_has_its_number(chapter):
     kinds = (rule.HOLDS, rule.FAILS, rule.NOT_RESOLVED)
     of_kind = {kind: f"{verdict(kind).span} ({verdict(kind).interval(0)})" for kind in kinds}
     assert of_kind[rule.HOLDS] == "0.25 (0.081 to 0.42)"
-    beside = answers._BESIDE.get(chapter)
     names = set(re.findall(r"\{(\w+)\}", str(answer))) - {
         answers.slug(n) for n in judged(chapter, rule.HOLDS)
     }
-    assert not names or names <= {*beside("small")}
+    assert names <= {*question_numbers.beside(chapter, "small")}
     said = {
         kind: answers.chosen(answer, judged(chapter, kind), beside=dict.fromkeys(names, number))
         for kind, number in of_kind.items()
@@ -100,10 +99,10 @@ def test_a_scale_that_plans_no_run_of_a_question_does_not_answer_it(monkeypatch,
 @pytest.mark.parametrize("chapter", ANSWERS)
 def test_a_chapter_uses_only_numbers_that_it_has(chapter):
     text = (paths.BOOK / f"{chapter}.ipynb").read_text(encoding="utf-8")
-    beside = {name: [*numbers("small")] for name, numbers in answers._BESIDE.items()}
+    beside = question_numbers.beside(chapter, "small")
     known = {answers.slug(claim.name) for claim in claims.of_chapter(chapter)}
     used = set(re.findall(r"\{glue:text\}`(\w+)[:`]", text))
-    assert used <= known | {"answer", "state", *beside.get(chapter, [])}
+    assert used <= known | {"answer", "state", *beside}
     assert {"answer", "state"} <= used
 
 
@@ -213,8 +212,8 @@ def test_what_a_factor_of_eight_does_is_told_beside_the_answer(monkeypatch):
         "down-prep": [run(80.3, 0.5, layers="prep", layers_lr=0.125)],
         "control-prep": [run(80.6, 1, layers="prep", layers_lr=8.0, layers_decay=0.125)],
     }
-    monkeypatch.setattr(answers.library, "forms", lambda scale, name: forms)
-    found = answers._layers("small")
+    monkeypatch.setattr(question_numbers.library, "forms", lambda scale, name: forms)
+    found = question_numbers._layers("small")
     assert (found["moved"], found["control_moved"], found["scatter"]) == (
         "−1.10 to 0.20",
         "0.50",
@@ -234,9 +233,9 @@ def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
         run = run_of(config, weight_norm_sq=norms, update_norm_sq=4e-4 * (more or 0.25) * slow)
         runs.append(replace(run, epochs=with_accuracy(config, 70 - octaves**2).epochs))
     forms = {"baseline": [with_accuracy(SMALL, x) for x in (80.0, 80.2)]}
-    monkeypatch.setattr(answers.library, "runs", lambda scale, name: runs)
-    monkeypatch.setattr(answers.library, "forms", lambda scale, name: forms)
-    found = answers._decay("small")
+    monkeypatch.setattr(question_numbers.library, "runs", lambda scale, name: runs)
+    monkeypatch.setattr(question_numbers.library, "forms", lambda scale, name: forms)
+    found = question_numbers._decay("small")
     assert (found["lowest"], found["lr"], found["grown"]) == ("0.1", "0.4", "2.00")
     assert found["slopes"] == "0.00"
     assert found["varies_without"] == "0.00" and found["varies_as_usual"] == "9.00"
@@ -244,7 +243,7 @@ def test_what_decay_does_is_told_beside_the_answer(monkeypatch):
     assert (found["angles_as_usual"], found["angles_with_ten"]) == ("0.010 and 0.010", "0.032 and 0.032")
     assert "scatter by 0.14" in found["by_chance"]
     forms["baseline"].pop()
-    assert "cannot be told" in answers._decay("small")["by_chance"]
+    assert "cannot be told" in question_numbers._decay("small")["by_chance"]
     monkeypatch.setattr(summaries.library, "forms", lambda scale, name: {"some": runs})
     assert summaries._of_ten_times_the_decay("small") == "3.16 to 3.16 for n = 10, at the highest λ tried"
 
@@ -263,7 +262,7 @@ def test_the_other_layer_that_changes_most_is_named_with_what_its_gradients_make
         return replace(trained, steps=s.assign(grad_norm_sq=c_squared, update_norm_sq=turned))
 
     up = run(0.7, -0.36, layers="layer1.res1", layers_lr=8.0)
-    found = answers._others([run(1.0), run(1.2)], [run(layers="prep", layers_lr=8.0), up])
+    found = question_numbers._others([run(1.0), run(1.2)], [run(layers="prep", layers_lr=8.0), up])
     said = found["others_said"]
     assert "is layer1.res2, when layer1.res1 has eight times its λ: it turns 0.70 times as far" in said
     assert (
@@ -272,7 +271,7 @@ def test_the_other_layer_that_changes_most_is_named_with_what_its_gradients_make
     )
     assert (found["others_scattered"], found["others_scatter"]) == ("layer1.res2", "12.9")
     growing = run(0.7, 0.1, layers="layer1.res1", layers_lr=8.0)
-    assert "turn down" not in answers._others([run()], [growing])["others_said"]
+    assert "turn down" not in question_numbers._others([run()], [growing])["others_said"]
 
 
 def test_what_is_drawn_is_planned():

@@ -103,6 +103,12 @@ class Verdict:
         return low if low == high else f"{low} to {high}"
 
     @property
+    def with_interval(self) -> str:
+        """The ``span``; of a single number with its interval: ``0.81 (0.51 to 1.1)``."""
+        one = len(self.layers) == 1 and self.seeds >= ENOUGH_SEEDS
+        return f"{self.span} ({self.interval(0)})" if one else self.span
+
+    @property
     def reason(self) -> str:
         """Why this is the verdict, in a line."""
         if self.verdict in (INSIDE, OUTSIDE):
