@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
 
 from .. import theory
 from ..config import CLASSIFIER
@@ -257,6 +256,8 @@ def noise_slopes(noise: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     noise; and ``signal``, the share φ = |ḡ|²/E|g_N|² of the mean gradient ḡ at N = ``batch_size``,
     from a fit of E|g_N|² = |ḡ|² + V/N, neither below 0, by least squares of relative deviations.
     """
+    from scipy.optimize import nnls  # slow to load, and seldom needed
+
     rows = []
     for (layer, epoch), table in noise.groupby(["layer", "epoch"], observed=True):
         n, norm_sq = (table[c].to_numpy(dtype=float) for c in ("batch_size", "grad_norm_sq"))

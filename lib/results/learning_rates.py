@@ -5,7 +5,6 @@ The best learning rates themselves are in `lib.results.tops`.
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import make_smoothing_spline
 
 from .. import paths, theory
 from ..config import Config
@@ -101,6 +100,8 @@ def smoothed(table: pd.DataFrame) -> pd.DataFrame:
     A cubic smoothing spline, with the penalty ``LAM`` on its curvature; each curve spans the
     learning rates that its architecture has. Raises ValueError when these are fewer than ``ENOUGH``.
     """
+    from scipy.interpolate import make_smoothing_spline  # slow to load, and seldom needed
+
     curves = []
     for architecture, rows in means(table).groupby("architecture", observed=True):
         if len(rows) < ENOUGH:

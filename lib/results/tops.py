@@ -7,8 +7,7 @@ runs near the top, so that no best of seven noisy numbers is picked.
 
 import numpy as np
 import pandas as pd
-from scipy.stats import f as fisher_f
-from scipy.stats import spearmanr
+from scipy.special import fdtrc  # 1 − F's distribution; scipy.stats takes a second to load
 
 from .. import paths
 from .learning_rates import at_common, common, finished
@@ -121,10 +120,10 @@ def lack_of_fit(table: pd.DataFrame) -> pd.Series:
         octave = np.log2(rows["lr"])
         parabola = np.polynomial.Polynomial.fit(octave, rows["accuracy"], 2)(octave)
         pure = ((rows["accuracy"] - by_lr.transform("mean")) ** 2).sum()
-        off = ((rows["accuracy"] - parabola) ** 2).sum() - pure
+        off = max(((rows["accuracy"] - parabola) ** 2).sum() - pure, 0.0)  # rounding can leave it below
         enough = rates > 3 and runs > rates and pure > 0
         statistic = (off / (rates - 3)) / (pure / (runs - rates)) if enough else np.nan
-        found[architecture] = fisher_f.sf(statistic, rates - 3, runs - rates)
+        found[architecture] = fdtrc(rates - 3, runs - rates, statistic)
     return pd.Series(found)
 
 
@@ -169,12 +168,17 @@ def selection(table: pd.DataFrame) -> tuple[pd.DataFrame, float]:
         )
     costs = pd.DataFrame({"accuracy": at, "best": optima(table)["accuracy"]}).rename_axis("architecture")
     costs["loss"] = costs["best"] - costs["accuracy"]
-    return costs, float(spearmanr(costs["accuracy"], costs["best"]).statistic)
+    return costs, _rank_correlation(costs["accuracy"], costs["best"])
 
 
 def rank_correlations(table: pd.DataFrame) -> pd.Series:
     """Rank correlation of networks at the `common` one with networks at their best, for each seed."""
     at, best = at_common(table), optima_by_seed(table, "accuracy")
     return pd.Series(
-        {seed: float(spearmanr(at.loc[seed, best.columns], best.loc[seed]).statistic) for seed in best.index}
+        {seed: _rank_correlation(at.loc[seed, best.columns], best.loc[seed]) for seed in best.index}
     )
+
+
+def _rank_correlation(a: pd.Series, b: pd.Series) -> float:
+    """Spearman's."""
+    return float(a.rank().corr(b.rank()))
