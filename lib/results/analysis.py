@@ -1,6 +1,6 @@
 """Tidy tables from runs: pure functions of what was recorded."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ def dynamics(run: Run) -> pd.DataFrame:
         shrinkage=theory.shrinkage(s["weight_norm_sq"], lr=lr, **settings(run)),
         growth=theory.growth(s["grad_norm_sq"], lr=lr, momentum=run.config.momentum),
         norm_sq_relative=s["weight_norm_sq"]
-        / s.groupby("layer", observed=True)["weight_norm_sq"].transform("first"),
+        / s["weight_norm_sq"].groupby(s["layer"], observed=True).transform("first"),
         ratio=lr * np.sqrt(s["grad_norm_sq"] / s["weight_norm_sq"]),
-        predicted=theory.equilibrium_ratio(lr=lr, nesterov=run.config.nesterov, **settings(run)),
+        predicted=theory.equilibrium_ratio(lr=lr.to_numpy(), nesterov=run.config.nesterov, **settings(run)),
         turn=np.sqrt(s["update_norm_sq"] / s["weight_norm_sq"]),
         cosine=s["weight_dot_grad"] / np.sqrt(s["weight_norm_sq"] * s["grad_norm_sq"]),
         correlation=s["grad_dot_average"] / np.sqrt(s["grad_norm_sq"] * s["average_norm_sq"]),
@@ -54,7 +54,11 @@ def in_window(
 ) -> pd.DataFrame:
     """The rows whose ``epoch`` lies in a window, given as fractions of a run of that many epochs."""
     low, high = (fraction * epochs for fraction in window)
-    return table[(table["epoch"] >= low) & (table["epoch"] < high)]
+    epoch = table["epoch"].to_numpy()
+    within = np.flatnonzero((epoch >= low) & (epoch < high))
+    if len(within) and within[-1] - within[0] + 1 == len(within):  # as steps do: no copy is needed
+        return table.iloc[within[0] : within[-1] + 1]
+    return table.iloc[within]
 
 
 def window_text(epochs: int, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -> str:
@@ -63,18 +67,40 @@ def window_text(epochs: int, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -
     return f"{low:g} to {high:g}"
 
 
-def ratio_to_line(table: pd.DataFrame, by: list[str]) -> pd.Series:
+def sums(by: Sequence[pd.Series], *values: np.ndarray | pd.Series) -> list[pd.Series]:
+    """Sums of some values, one for each row, over the groups of rows that are alike in ``by``.
+
+    Pandas' own ``groupby`` does the same; but an epoch has few rows, of which it would cost ten times as much.
+    """
+    codes, levels = zip(*(pd.factorize(column, sort=True) for column in by), strict=True)
+    sizes = [len(level) for level in levels]
+    found, place = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+    groups = levels[0].rename(by[0].name)
+    if len(by) > 1:
+        groups = pd.MultiIndex(levels, np.unravel_index(found, sizes), names=[column.name for column in by])
+    return [pd.Series(np.bincount(place, of_row), groups) for of_row in values]
+
+
+def _columns(table: pd.DataFrame, *names: str) -> Iterator[np.ndarray]:
+    """Columns in double precision."""
+    return (table[name].to_numpy(float) for name in names)
+
+
+def ratio_to_line(table: pd.DataFrame, by: Sequence[str | pd.Series]) -> pd.Series:
     """Measured λ|g|/|w| over predicted, R, by root mean squares over each group of rows.
 
     The balance is one of mean squares: R² = Σ λ²|g|² / Σ predicted²|w|². A mean of ``ratio``
     itself would sit lower, by the scatter of the gradients.
     """
-    lr = table["lr"].astype(float)
-    squares = table[by].assign(
-        measured=lr**2 * table["grad_norm_sq"], balance=table["predicted"] ** 2 * table["weight_norm_sq"]
+    lr, predicted, grad_norm_sq, weight_norm_sq = _columns(
+        table, "lr", "predicted", "grad_norm_sq", "weight_norm_sq"
     )
-    sums = squares.groupby(by, observed=True)[["measured", "balance"]].sum()
-    return np.sqrt(sums["measured"] / sums["balance"]).rename("R")
+    measured, balance = sums(
+        [table[x] if isinstance(x, str) else x for x in by],
+        lr**2 * grad_norm_sq,
+        predicted**2 * weight_norm_sq,
+    )
+    return np.sqrt(measured / balance).rename("R")
 
 
 def overlap_of_steps(table: pd.DataFrame) -> pd.Series:
@@ -84,8 +110,8 @@ def overlap_of_steps(table: pd.DataFrame) -> pd.Series:
 
 def overlap(table: pd.DataFrame) -> pd.Series:
     """o = Σ g·v / Σ |g|² of each layer over the rows; see `lib.theory.correlation_correction`."""
-    sums = table.groupby("layer", observed=True)[["grad_dot_average", "grad_norm_sq"]].sum()
-    return overlap_of_steps(sums)
+    with_average, with_itself = sums([table["layer"]], *_columns(table, "grad_dot_average", "grad_norm_sq"))
+    return with_average / (1 - AVERAGE_DECAY) / with_itself
 
 
 def correction(table: pd.DataFrame, run: Run) -> pd.Series:
@@ -111,17 +137,15 @@ def with_norm_equation(run: Run, others: Sequence[Run] = (), correlated: bool = 
     )
     table["c_sq"] = c_sq / len(sources)
     table["overlap"] = doubled / c_sq if correlated else 0.0
-    for _, rows in table.groupby("layer", observed=True):
-        ode = theory.norm_ode(
-            float(rows["weight_norm_sq"].iloc[0]),
-            rows["c_sq"].to_numpy(),
-            lr=rows["lr"].to_numpy(dtype=float),
-            overlap=rows["overlap"].to_numpy(),
-            nesterov=run.config.nesterov,
-            **settings(run),
-        )
-        table.loc[rows.index, "norm_sq_ode"] = ode
-    return table
+    of_layers = (
+        column.reshape(-1, table["layer"].nunique()).T
+        for column in _columns(table, "weight_norm_sq", "c_sq", "lr", "overlap")
+    )
+    odes = [
+        theory.norm_ode(norm_sq[0], c_sq, lr=lr, overlap=o, nesterov=run.config.nesterov, **settings(run))
+        for norm_sq, c_sq, lr, o in zip(*of_layers, strict=True)
+    ]
+    return table.assign(norm_sq_ode=np.transpose(odes).ravel())
 
 
 def ratio_by_epoch(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
@@ -142,7 +166,7 @@ def ratio_by_epoch(run: Run, others: Sequence[Run] = ()) -> pd.DataFrame:
 
 def ratio_of_epochs(table: pd.DataFrame) -> pd.Series:
     """R for each layer and ``epoch``, its middle, from `dynamics`."""
-    return ratio_to_line(table.assign(epoch=np.floor(table["epoch"]) + 0.5), ["layer", "epoch"])
+    return ratio_to_line(table, ["layer", np.floor(table["epoch"]) + 0.5])
 
 
 def _along_equation(table: pd.DataFrame) -> pd.Series:
@@ -182,8 +206,8 @@ def rotation_to_prediction(table: pd.DataFrame, run: Run) -> pd.Series:
     The prediction has the overlap of the rows where it matters, for Nesterov and LARS; see
     `lib.theory.rotation` and `lib.theory.lars_rotation`.
     """
-    o = table["layer"].map(overlap(table)).astype(float)
-    lr = table["lr"].astype(float)
+    o = overlap(table).reindex(table["layer"]).to_numpy()
+    lr, update_norm_sq, weight_norm_sq = _columns(table, "lr", "update_norm_sq", "weight_norm_sq")
     if run.config.optimizer == "lars":
         # the rate that the optimiser has: that of the SGD whose equilibrium it takes
         angle = theory.lars_rotation(
@@ -191,9 +215,8 @@ def rotation_to_prediction(table: pd.DataFrame, run: Run) -> pd.Series:
         )
     else:
         angle = theory.rotation(lr=lr, nesterov=run.config.nesterov, overlap=o, **settings(run))
-    squares = table[["layer", "update_norm_sq"]].assign(balance=angle**2 * table["weight_norm_sq"])
-    sums = squares.groupby("layer", observed=True).sum()
-    return np.sqrt(sums["update_norm_sq"] / sums["balance"]).rename("turn")
+    measured, balance = sums([table["layer"]], update_norm_sq, angle**2 * weight_norm_sq)
+    return np.sqrt(measured / balance).rename("turn")
 
 
 def rotations(runs: Iterable[Run]) -> pd.DataFrame:
@@ -235,9 +258,9 @@ def peaks(table: pd.DataFrame) -> pd.Series:
 def mean_step(run: Run, window: tuple[float, float] = EQUILIBRIUM_WINDOW) -> pd.Series:
     """λ|g|/|w| of each layer over a window, by root mean squares."""
     table = in_window(run.steps, run.config.epochs, window)
-    squares = table.assign(step_sq=table["lr"].astype(float) ** 2 * table["grad_norm_sq"])
-    sums = squares.groupby("layer", observed=True)[["step_sq", "weight_norm_sq"]].sum()
-    return np.sqrt(sums["step_sq"] / sums["weight_norm_sq"]).rename("step")
+    lr, grad_norm_sq, weight_norm_sq = _columns(table, "lr", "grad_norm_sq", "weight_norm_sq")
+    step, weight = sums([table["layer"]], lr**2 * grad_norm_sq, weight_norm_sq)
+    return np.sqrt(step / weight).rename("step")
 
 
 def noise(runs: Iterable[Run]) -> pd.DataFrame:

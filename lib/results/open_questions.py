@@ -16,7 +16,7 @@ from ..run import Run, part_of_epoch
 from ..schedules import per_step
 from . import analysis
 from . import statistics as st
-from .statistics import Seeds, Window
+from .statistics import Seeds, Window, rows
 
 #: Where equilibrium is looked for, and the drift of gradients on the plateau is fitted.
 WINDOW = (6, 14)
@@ -26,13 +26,6 @@ OF_A_FILTER = 0.15
 RECOVERED = 0.9
 #: By how much λ of a layer is changed, in octaves.
 OCTAVES = 3
-
-
-def rows(run: Run, window: Window = (0, 24)) -> pd.DataFrame:
-    """`analysis.dynamics` of the convolutions in a window, in epochs of 24."""
-    return analysis.convolutions(
-        analysis.in_window(analysis.dynamics(run), run.config.epochs, st.of_24(window))
-    )
 
 
 def train_accuracy(run: Run) -> float:
@@ -183,8 +176,8 @@ def scale_differences(window: Window, *runs: Run) -> pd.Series:
 def turns(run: Run, window: Window = WINDOW) -> pd.Series:
     """|Δw|/|w| of each convolution, by root mean squares."""
     table = analysis.convolutions(analysis.in_window(run.steps, run.config.epochs, st.of_24(window)))
-    sums = table.groupby("layer", observed=True)[["update_norm_sq", "weight_norm_sq"]].sum()
-    return np.sqrt(sums["update_norm_sq"] / sums["weight_norm_sq"]).rename("turn")
+    turn, weight = analysis.sums([table["layer"]], table["update_norm_sq"], table["weight_norm_sq"])
+    return np.sqrt(turn / weight).rename("turn")
 
 
 def adamw_turn(run: Run, window: Window = WINDOW) -> float:

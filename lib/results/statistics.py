@@ -30,8 +30,8 @@ def of_each_seed(measure: Callable[..., pd.Series]) -> Statistic:
 
     def statistic(seeds: Seeds, window: Window) -> pd.DataFrame:
         of_seed = zip(*(of_form.values() for of_form in seeds.values()), strict=True)
-        rows = [measure(window, *runs) for runs in of_seed]
-        return pd.DataFrame(rows, index=next(iter(seeds.values())))
+        found = [measure(window, *runs) for runs in of_seed]
+        return pd.DataFrame(found, index=next(iter(seeds.values())))
 
     return statistic
 
@@ -43,6 +43,11 @@ def _dynamics(run: Run) -> pd.DataFrame:
     norm_sq = t["weight_norm_sq"].astype(float)
     after = norm_sq.groupby(t["layer"], observed=True).shift(-1)  # the last step has no norm after it
     return t.assign(residual=after - norm_sq - t["growth"] + t["shrinkage"])
+
+
+@lru_cache(maxsize=32)
+def _convolutions(run: Run) -> pd.DataFrame:
+    return analysis.convolutions(_dynamics(run))
 
 
 @lru_cache(maxsize=32)
@@ -64,9 +69,9 @@ def _all_layers(run: Run, window: Window) -> pd.DataFrame:
     return analysis.in_window(_dynamics(run), run.config.epochs, of_24(window))
 
 
-@lru_cache(maxsize=256)  # as above
-def _rows(run: Run, window: Window) -> pd.DataFrame:
-    return analysis.convolutions(_all_layers(run, window))
+def rows(run: Run, window: Window = (0, 24)) -> pd.DataFrame:
+    """`analysis.dynamics` of the convolutions in a window."""
+    return analysis.in_window(_convolutions(run), run.config.epochs, of_24(window))
 
 
 def number(value: float, of: str) -> pd.Series:
@@ -85,8 +90,8 @@ def largest_cosine_of_classifier(window: Window, run: Run) -> pd.Series:
 
 
 def _largest_cosines(run: Run, window: Window) -> pd.Series:
-    rows = _all_layers(run, window)
-    return rows["cosine"].abs().groupby(rows["layer"], observed=True).max()
+    t = _all_layers(run, window)
+    return t["cosine"].abs().groupby(t["layer"], observed=True).max()
 
 
 def unexplained_change(window: Window, run: Run, mixed: bool = False) -> pd.Series:
@@ -94,22 +99,23 @@ def unexplained_change(window: Window, run: Run, mixed: bool = False) -> pd.Seri
 
     With ``mixed``, what these and −2λ w·g leave, which is zero where gradients are orthogonal to weights.
     """
-    t = _rows(run, window).dropna(subset="residual")
-    if mixed:
-        t = t.assign(residual=t["residual"] + 2 * t["lr"] * t["weight_dot_grad"].astype(float))
-    terms = ["residual", "growth", "shrinkage"]
-    sums = t.groupby(["layer", np.floor(t["epoch"])], observed=True)[terms].sum()
-    return _rms_over_epochs(sums["residual"] / sums[["growth", "shrinkage"]].min(axis=1))
+    t = rows(run, window)
+    t = t[t["residual"].notna()]
+    left = t["residual"] + 2 * t["lr"] * t["weight_dot_grad"].astype(float) if mixed else t["residual"]
+    terms = (left, t["growth"], t["shrinkage"])
+    residual, growth, shrinkage = analysis.sums([t["layer"], np.floor(t["epoch"])], *terms)
+    return _rms_over_epochs(residual / np.minimum(growth, shrinkage))
 
 
-def _rms_over_epochs(values: pd.Series) -> pd.Series:
-    return np.sqrt((values**2).groupby("layer", observed=True).mean())
+def _rms_over_epochs(values: pd.Series, by: str | pd.Series = "layer") -> pd.Series:
+    return np.sqrt((values**2).groupby(by, observed=True).mean())
 
 
 def growth_over_shrinkage(window: Window, run: Run) -> pd.Series:
     """Σ growth / Σ shrinkage."""
-    sums = _rows(run, window).groupby("layer", observed=True)[["growth", "shrinkage"]].sum()
-    return sums["growth"] / sums["shrinkage"]
+    t = rows(run, window)
+    growth, shrinkage = analysis.sums([t["layer"]], t["growth"], t["shrinkage"])
+    return growth / shrinkage
 
 
 def peaks_within(window: Window, run: Run) -> pd.Series:
@@ -120,18 +126,18 @@ def peaks_within(window: Window, run: Run) -> pd.Series:
 
 def ratio(window: Window, run: Run) -> pd.Series:
     """R: measured λ|g|/|w| over its equilibrium value, by mean squares."""
-    return analysis.ratio_to_line(_rows(run, window), ["layer"])
+    return analysis.ratio_to_line(rows(run, window), ["layer"])
 
 
 def corrected_ratio(window: Window, run: Run) -> pd.Series:
     """R over the factor that the measured overlap of gradients makes."""
-    rows = _rows(run, window)
-    return analysis.ratio_to_line(rows, ["layer"]) / analysis.correction(rows, run)
+    t = rows(run, window)
+    return analysis.ratio_to_line(t, ["layer"]) / analysis.correction(t, run)
 
 
 def rotation(window: Window, run: Run) -> pd.Series:
     """|Δw|/|w| over the predicted rotation, by mean squares."""
-    return analysis.rotation_to_prediction(_rows(run, window), run)
+    return analysis.rotation_to_prediction(rows(run, window), run)
 
 
 def further_from_line(window: Window, run: Run, reference: Run) -> pd.Series:
@@ -172,13 +178,14 @@ def against_closed_form(window: Window, run: Run) -> pd.Series:
 
 
 def _off(by_epoch: pd.DataFrame, run: Run, window: Window, column: str) -> pd.Series:
-    rows = analysis.in_window(by_epoch, run.config.epochs, of_24(window)).set_index("layer")
-    return _rms_over_epochs(rows["R"] - rows[column])
+    t = analysis.in_window(by_epoch, run.config.epochs, of_24(window))
+    return _rms_over_epochs(t["R"] - t[column], t["layer"])
 
 
 def correlation(window: Window, run: Run) -> pd.Series:
     """κ, the mean over the window."""
-    return _rows(run, window).groupby("layer", observed=True)["correlation"].mean()
+    t = rows(run, window)
+    return t["correlation"].groupby(t["layer"], observed=True).mean()
 
 
 def noise_slope(window: Window, run: Run) -> pd.Series:
