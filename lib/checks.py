@@ -32,11 +32,12 @@ def _wrong_columns(run: Run) -> str | None:
         (" of its noise", run.noise, NOISE_COLUMNS),
         (" of its filters", run.frozen_filters, FILTER_COLUMNS),
     ):
-        missing = [c for c in columns if c not in table]
+        kinds = dict(zip(table, table.dtypes, strict=True))
+        missing = [c for c in columns if c not in kinds]
         if missing:
             return f"columns {missing}{what} are missing"
         # of one that has rows: without any, a column has lost its type
-        text = [c for c in columns if c != "layer" and len(table) and not is_numeric_dtype(table[c])]
+        text = [c for c in columns if c != "layer" and len(table) and not is_numeric_dtype(kinds[c])]
         if text:
             return f"columns {text}{what} are not of numbers"
     if not isinstance(run.steps["layer"].dtype, pd.CategoricalDtype):
@@ -127,9 +128,10 @@ def _wrong_numbers(run: Run) -> str | None:
         layers = list(dict.fromkeys(table["layer"]))
         if layers and layers != list(layers_of(run.config.architecture)):
             return f"its {name} is of the layers {layers}, those of {run.config.architecture} are others"
-    measured = [table[list(QUANTITIES)] for table in (run.steps, run.by_filter)]
-    for table in (*measured, run.epochs, *(t.drop(columns="layer") for t in frozen.values())):
-        for column in table:
+    tables = [(table, QUANTITIES) for table in (run.steps, run.by_filter) if len(table)]
+    tables += [(table, [c for c in table if c != "layer"]) for table in (run.epochs, *frozen.values())]
+    for table, columns in tables:
+        for column in columns:
             values = table[column].to_numpy(dtype=float)
             if column == "grad_product" and np.isnan(values).all():  # of before it was measured
                 continue

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def read(path: str | os.PathLike) -> Run:
     """
     path = Path(path)
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, use_threads=False)  # so small that threads cost more than they save
     except FileNotFoundError:
         raise RecordError(f"{path}: there is no such record; `{paths.COMMAND} run` makes it") from None
     except (pa.ArrowException, OSError) as error:
@@ -123,22 +124,27 @@ def read(path: str | os.PathLike) -> Run:
 
 def _small_table(metadata: dict[str, str], name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     """A table that a record keeps in its metadata; a column that it does not have is NaN."""
-    kept = json.loads(metadata.get(name, "{}"))
-    return pd.DataFrame(kept, columns=list(columns)).infer_objects()
+    if name not in metadata:
+        return _without_rows(columns).copy()
+    return pd.DataFrame(json.loads(metadata[name]), columns=list(columns)).infer_objects()
+
+
+@cache  # most records lack some table, and to make one is a tenth of what reading them takes
+def _without_rows(columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns))
 
 
 def _rows(table: pa.Table, config: Config) -> pd.DataFrame:
     rows = table.to_pandas()
     if rows.empty and "layer" in rows:  # without rows it has lost its categories
-        layers = pd.CategoricalDtype(layers_of(config.architecture), ordered=True)
-        rows = rows.astype({"layer": layers})
+        rows["layer"] = pd.Categorical([], list(layers_of(config.architecture)), ordered=True)
     return rows
 
 
 def _steps_and_filters(rows: pd.DataFrame, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the layers, and those of single filters, which are written below them."""
     if not config.by_filter or rows.empty:
-        return rows, no_filter()
+        return rows, _without_rows(STEP_COLUMNS).copy()
     layers = rows["layer"].cat.categories
     n = len(layers_of(config.architecture))
     of_filter = rows["layer"].cat.codes >= n
