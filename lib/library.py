@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from . import experiments, paths, records, scales
@@ -28,12 +29,17 @@ def recorded(planned: Planned, any_precision: bool = True) -> Path | None:
     A run with settings of one's own is any that has all of them: one of the book's perhaps, or of another form.
     """
     config = planned.config
-    others = [replace(config, precision=p) for p in PRECISIONS if p != config.precision and any_precision]
-    for same in (replace(planned, config=c) for c in (config, *others)):
-        if path(same).exists():
-            return path(same)
+    others = (
+        replace(planned, config=replace(config, precision=precision))
+        for precision in PRECISIONS
+        if precision != config.precision and any_precision
+    )
+    for same in chain([planned], others):
+        file = path(same)
+        if file.exists():
+            return file
         if same.own:
-            alike = sorted(path(same).parent.glob(f"*-{same.config.key}.parquet"))
+            alike = sorted(file.parent.glob(f"*-{same.config.key}.parquet"))
             of_the_book = path(replace(same, own=False))
             if found := [*alike, *[of_the_book][: of_the_book.exists()]]:
                 return found[0]
