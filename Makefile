@@ -4,7 +4,6 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 SCALE  ?=
 # what differs from the recorded settings, as in SET="weight_decay=0.002 momentum=0.5"
 SET    ?=
-CHECK  := _build/check
 # the pages that nbval runs: not the two that train, of which it compares nothing; tests run these shorter.
 # Chapters of questions that are no pages yet wait for their runs
 PAGES  := $(filter-out book/live.ipynb book/own-network.ipynb,$(wildcard $(shell sed -nE 's/.*(root|file): (.*)/\2.ipynb/p' _toc.yml)))
@@ -13,7 +12,7 @@ PAGES  := $(filter-out book/live.ipynb book/own-network.ipynb,$(wildcard $(shell
 # this folder, whose own may have blanks and quotes in it. Own settings have a folder of their own as it is
 RECORDS := $(if $(filter demo,$(SCALE)),$(if $(SET),,RECORDS_ROOT=_build/demo/records))
 
-.PHONY: book pdf check quick test $(CHECK) lint audit setup clean
+.PHONY: book pdf check quick test all-tests lint audit setup clean
 
 # execute the chapters, build the site; at another scale or settings, train first what is not recorded
 book: setup
@@ -33,15 +32,13 @@ check:
 quick: setup
 	$(PYTEST) -m "not slow" tests
 
-# the site is built first, as some tests open its pages; among the tests, nbval runs the chapters anew
-# against their committed outputs
 test:
-	$(MAKE) -j 2 lint $(CHECK)
-	$(PYTEST) --nbval --nbval-current-env tests $(PAGES)
+	$(MAKE) -j 2 lint all-tests
 
-$(CHECK): setup
-	rm -rf $@
-	.venv/bin/jupyter-book build . --path-output $@ -W -n --keep-going --all -q
+# among the tests, nbval runs the chapters anew against their committed outputs; some open pages of the site,
+# which the first of these builds
+all-tests: setup
+	$(PYTEST) --nbval --nbval-current-env tests $(PAGES)
 
 lint: setup
 	.venv/bin/python -m ruff check .

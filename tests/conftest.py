@@ -1,18 +1,22 @@
 """What several test modules share: synthetic runs, data, a browser, and how to wait."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from filelock import FileLock
 
 from lib import config, data, paths
 from lib.config import Config, layers_of
 from lib.run import FILTER_COLUMNS, NOISE_COLUMNS, QUANTITIES, Run, no_filter, part_of_epoch
+from lib.site import book
 
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
@@ -22,13 +26,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 #: Seconds after which a test gives up waiting, however busy the machine is.
 LIMIT = 600
 
+#: The built site that some tests look at: that of ``$SITE``, or else one that the fixture `site` builds.
+SITE = Path(os.environ.get("SITE", paths.BUILD / "check" / "html")).resolve()
+
 #: Modules that train, build pages, or start other programs, the longest first; tests elsewhere that do say so.
 SLOW = (
+    "test_site",
     "test_regression",
     "test_robustness",
     "test_runner",
     "test_settings",
-    "test_site",
     "test_training",
     "test_everywhere",
     "test_installed",
@@ -193,6 +200,23 @@ def tab(browser):
     page = new_page(browser)
     yield page
     page.close()
+
+
+@pytest.fixture(scope="session")
+def site(testrun_uid) -> None:
+    """Builds the site, by the first worker that needs it, for all of them; that of ``$SITE`` is taken as it is."""
+    if "SITE" in os.environ:
+        return
+    output = SITE.parent
+    output.mkdir(parents=True, exist_ok=True)
+    built_for = output / "built-for"
+    with FileLock(output / "lock"):
+        if not built_for.exists() or built_for.read_text() != testrun_uid:
+            book.build_site(paths.ROOT, output)
+            built_for.write_text(testrun_uid)
+
+
+needs_site = pytest.mark.usefixtures("site")
 
 
 @pytest.fixture(scope="session")

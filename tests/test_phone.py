@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from test_site import SITE, needs_site, visit
+from conftest import SITE, needs_site
+from test_site import visit
 
 PHONE = (390, 844)
 #: Which way what is wider than its place can be moved, and which it is said to, by the order on the page.
