@@ -27,8 +27,9 @@ def train(out, dataset, **values):
     """Trains one network and compares its steps with the theory."""
     config = options.config(dataset, **values)
     from . import records, training
-    from .machinery import checkpoints, files
+    from .machinery import checkpoints, files, machine
 
+    machine.start_without_compiler()
     if out:
         files.check_writable(out)  # before the training, not after it
         # beside a device nothing is kept

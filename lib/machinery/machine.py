@@ -151,6 +151,19 @@ def print_what_can_be_printed() -> None:
             stream.reconfigure(errors="replace")
 
 
+def start_without_compiler() -> None:
+    """Keeps torch from loading its compiler, two of the seven seconds of a start, for trainings that compile nothing.
+
+    The first optimiser would load it, to be told to leave alone the functions that add weights to an optimiser and
+    keep its state. This says so at once; a torch that does not know this mark loads it as before.
+    """
+    import torch
+
+    for name in ("add_param_group", "state_dict", "load_state_dict"):
+        if function := getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None):
+            vars(function).setdefault("__dynamo_disable", function)
+
+
 def keep_freed_memory() -> None:
     """Lets glibc keep freed memory for the next step instead of giving it back to the system.
 

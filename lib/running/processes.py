@@ -11,6 +11,7 @@ from multiprocessing import active_children, get_context, parent_process
 import torch
 from tqdm import tqdm
 
+from ..machinery import machine
 from ..run import Run
 
 
@@ -49,6 +50,7 @@ def each_in_one(trainings: Iterator[tuple[str, Callable[[], Run]]], jobs: int) -
 def _start() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+    machine.start_without_compiler()
     # its own lock is a semaphore of the system, which a process that is terminated leaves behind
     tqdm.set_lock(threading.RLock())
 

@@ -10,7 +10,7 @@ from filelock import BaseFileLock
 
 from .. import library, records, training
 from ..experiments import Planned
-from ..machinery import checkpoints, files
+from ..machinery import checkpoints, files, machine
 from ..run import Run
 from . import cluster, processes
 
@@ -52,6 +52,7 @@ def run(
         raise ValueError(
             f"jobs={jobs} is not allowed with a scheduler, whose workers set how many run at a time"
         )
+    machine.start_without_compiler()
     todo, ended = {}, ended or report
     for one in planned:
         if (path := library.recorded(one, any_precision=False)) and not retrain:

@@ -10,7 +10,7 @@ import torch
 
 from .. import checks, experiments, library, paths, records, scales, training
 from ..config import PRECISIONS
-from ..machinery import checkpoints, files, sources
+from ..machinery import checkpoints, files, machine, sources
 from ..run import EPOCH_COLUMNS, QUANTITIES, Run
 
 #: Parts of a run over which its numbers are averaged where they cannot be equal bit for bit.
@@ -84,6 +84,7 @@ def find(run: str, scale: str) -> Path:
 
 def again(recorded: Run) -> Run:
     """The same run, trained now with as many threads as then, and the steps that the record keeps."""
+    machine.start_without_compiler()
     threads = torch.get_num_threads()
     torch.set_num_threads(int(recorded.provenance["threads"]))
     try:
