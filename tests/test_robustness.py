@@ -1,6 +1,7 @@
 """Stopped at any moment, on a full disk, beside another process: nothing is lost, and nothing believed
 that should not be."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -421,135 +422,129 @@ def test_a_folder_that_cannot_be_made_is_said_before_training(eight, capsys, mon
     assert code == 1 and "Not a directory" in err and str(tmp_path / "file") in err and "\n" not in err
 
 
-# The command line with a sweep of its own, as often as asked for on standard input: a start takes no time.
-SWEEP = """
-import os, sys
+# The command line with sweeps of its own, each as a line on standard input says: a start takes no time.
+SWEEPS = """
+import json, os, sys
 from dataclasses import replace
 import pytest, torch
 sys.path.insert(0, {tests!r})
 from conftest import few_images
 from lib import __main__, experiments, scales, training
-from lib.machinery import checkpoints
-from lib.running import runner
+from lib.machinery import checkpoints, machine, sources
 from lib.config import Config
 
 few_images(pytest.MonkeyPatch())
 checkpoints.SECONDS = 0
 base = Config(dataset="digits", width=1, epochs=3, peak_epoch=1, batch_size=40)
-forms = [experiments.Form("sgd", base, {seeds}), experiments.Form("nesterov", replace(base, nesterov=True), {seeds})]
-experiments.FEW_SEEDS = {seeds}
-scales.SCALES["demo"] = scales.Scale(base=base, seeds={seeds}, architectures=())
-experiments.EXPERIMENTS = {{"dynamics": lambda scale: forms}}
+form = experiments.Form
+experiments.EXPERIMENTS = {{"dynamics": lambda scale: [
+    form("sgd", base, scale.seeds), form("nesterov", replace(base, nesterov=True), scale.seeds)]}}
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    training._Training(base, "cpu")  # what is loaded when it is first used
-    for _ in sys.stdin:
+    machine.start_without_compiler()
+    sources.digest(), training.train(base, progress=False)  # what is made when it is first used
+    for line in sys.stdin:
+        folder, seeds, options = json.loads(line)
         child = os.fork()
         if not child:
-            sys.argv[1:] = ["run", "dynamics", "--scale", "demo", *sys.argv[1:]]
+            output = os.open(folder + "/output", os.O_WRONLY)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.close(output)
+            os.environ["RECORDS_ROOT"] = folder + "/records"
+            experiments.FEW_SEEDS = seeds
+            scales.SCALES["demo"] = scales.Scale(base=base, seeds=seeds, architectures=())
+            sys.argv[1:] = ["run", "dynamics", "--scale", "demo", *options]
             try:
                 __main__.main()
             except SystemExit as end:  # without the seconds that it takes to clear a fork's memory
                 sys.stdout.flush()
                 os._exit(end.code or 0)
-        print("pid", child, flush=True)
-        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory):
+    """A process that starts a sweep again and again."""
+    script = tmp_path_factory.mktemp("sweeps") / "sweeps.py"
+    script.write_text(SWEEPS.format(tests=str(Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE) | {"stderr": subprocess.STDOUT}
+    with subprocess.Popen([sys.executable, script], env=environment, text=True, **pipes) as process:
+        yield process
+        process.kill()
+
+
 class Sweep:
-    """A process that starts the sweep, two forms of so many seeds, anew again and again."""
+    """A sweep in a folder of its own: two forms of so many seeds."""
 
-    def __init__(self, folder, seeds, *arguments):
-        (folder / "sweep.py").write_text(SWEEP.format(tests=str(Path(__file__).parent), seeds=seeds))
-        environment = os.environ | {"RECORDS_ROOT": str(folder), "PYTHONPATH": str(paths.ROOT)}
-        command = [sys.executable, str(folder / "sweep.py"), *arguments]
-        pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE) | {"stderr": subprocess.STDOUT}
-        self.process = subprocess.Popen(command, env=environment, text=True, **pipes)
-        self.folder = folder
+    def __init__(self, process, folder):
+        self.process, self.folder = process, folder
+        os.mkfifo(folder / "output")
 
-    def run(self, stop=None, after=0):
-        """Starts it, and stops it in a run after so many; how it ended, and what it printed."""
+    def run(self, seeds, *options, stop=None, after=0):
+        """Starts it, and stops it in a run after so many; how it ended, and all that its processes printed."""
         there = self.count("parquet")
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(json.dumps([str(self.folder), seeds, options]) + "\n")
         self.process.stdin.flush()
-        lines = [self.process.stdout.readline()]
-        while not lines[-1].startswith("pid "):
-            lines.append(self.process.stdout.readline())
-        pid = int(lines.pop().split()[1])
-        if stop:
-            wait_for(lambda: self.count("parquet") >= there + after)
-            wait_for(lambda: self.count("checkpoint") or not after)
-            os.kill(pid, stop)
-        while not lines or not lines[-1].startswith("ended "):
-            lines.append(self.process.stdout.readline())
-        return int(lines.pop().split()[1]), lines
+        pid = int(self.process.stdout.readline())
+        with (self.folder / "output").open("rb", buffering=0) as output:
+            if stop:
+                wait_for(lambda: self.count("parquet") >= there + after)
+                wait_for(lambda: self.count("checkpoint") or not after)
+                os.kill(pid, stop)
+            os.set_blocking(output.fileno(), False)
+            printed = []  # nothing once, and for good, when no process is left that could write
+            wait_for(lambda: printed.append(output.read()) or printed[-1] == b"")
+        ended = int(self.process.stdout.readline())
+        return ended, b"".join(filter(None, printed)).decode().splitlines(keepends=True)
 
     def count(self, suffix):
         """How many files of this kind are there."""
         return len(list(self.folder.rglob("*." + suffix)))
 
-    def records(self):
+    def records(self, known):
         """Every record, whole, and where it lies on the disk: written again, it would lie elsewhere."""
-        found = sorted(self.folder.rglob("*.parquet"))
-        return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns, records.read(p)) for p in found}
-
-    def __enter__(self):
-        self.process.__enter__()
-        return self
-
-    def __exit__(self, *error):
-        if any(error):
-            self.process.kill()
-        self.process.__exit__(*error)
-
-
-def assert_only_more(before, after):
-    assert set(before) <= set(after)
-    for name in before:
-        assert before[name][:2] == after[name][:2]  # neither lost nor trained twice
+        places = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in sorted(self.folder.rglob("*.parquet"))}
+        assert {p: places.get(p) for p in known} == {p: place for p, (place, _) in known.items()}
+        return {p: known.get(p) or (place, records.read(p)) for p, place in places.items()}
 
 
 STOPPED = "stopped: what is recorded stays, and the same command goes on from there\n"
 
 
-def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(tmp_path):
-    seeds = 16  # enough for runs to be left after the last stop
-    with Sweep(tmp_path, seeds) as sweep:
-        moments = random.Random(0)
-        stops = [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 2
-        before, ends, resumed = {}, Counter(), 0
-        for stop in stops:
-            end, lines = sweep.run(stop, after=moments.randrange(stop is not signal.SIGKILL, 4))
-            ends[end] += 1
-            if end in (130, 143):
-                assert lines[-1] == STOPPED
-            resumed += any("goes on after epoch" in line for line in lines)
-            after = sweep.records()
-            assert_only_more(before, after)
-            before = after
-        assert set(ends) <= {0, -signal.SIGKILL, 130, 143} and ends[-signal.SIGKILL] and resumed
-        end, lines = sweep.run()
-        assert end == 0 and sum("test accuracy" in line for line in lines) == 2 * seeds - len(before)
-        after = sweep.records()
-        assert_only_more(before, after)
-        assert len(after) == 2 * seeds
-        assert files_in(tmp_path) == sorted([*after, "sweep.py"])  # nothing is left over
-        for _, _, run in after.values():
-            whole = train(run.config, progress=False)
-            pd.testing.assert_frame_equal(run.epochs, whole.epochs, check_exact=True)
+def test_killed_at_any_moment_a_sweep_loses_nothing_and_trains_nothing_twice(sweeps, tmp_path):
+    seeds = 10  # enough for runs to be left after the last stop
+    sweep, moments = Sweep(sweeps, tmp_path), random.Random(0)
+    known, ends, resumed = {}, Counter(), 0
+    for stop in [signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT] * 2:
+        end, lines = sweep.run(seeds, stop=stop, after=moments.randrange(stop is not signal.SIGKILL, 3))
+        ends[end] += 1
+        if end in (130, 143):
+            assert lines[-1] == STOPPED
+        resumed += any("goes on after epoch" in line for line in lines)
+        known = sweep.records(known)  # neither lost nor trained twice
+    assert set(ends) <= {0, -signal.SIGKILL, 130, 143} and ends[-signal.SIGKILL] and resumed
+    end, lines = sweep.run(seeds)
+    assert end == 0 and sum("test accuracy" in line for line in lines) == 2 * seeds - len(known)
+    known = sweep.records(known)
+    assert len(known) == 2 * seeds
+    assert files_in(tmp_path) == sorted(p.name for p in known)  # nothing is left over
+    of_parts = [run for _, run in known.values() if "resumed" in run.provenance]
+    for run in of_parts:
+        pd.testing.assert_frame_equal(run.epochs, train(run.config, progress=False).epochs, check_exact=True)
+    assert of_parts
 
 
-def test_processes_end_with_a_parent_that_is_killed(tmp_path):
-    with Sweep(tmp_path, 24, "--jobs", "2") as sweep:  # long enough to be caught in the act
-        end, _ = sweep.run(signal.SIGKILL, after=1)
-        assert end == -signal.SIGKILL
-        kept = sweep.records()
-        sweep.process.communicate(timeout=LIMIT)  # which is when none is left that could write into the pipe
-    with Sweep(tmp_path, 4) as sweep:
-        end, _ = sweep.run()
-        assert end == 0 and len(sweep.records()) >= 2 * 4  # none is left locked
-        assert_only_more(kept, sweep.records())
+def test_processes_end_with_a_parent_that_is_killed(sweeps, tmp_path):
+    sweep = Sweep(sweeps, tmp_path)
+    end, _ = sweep.run(24, "--jobs", "2", stop=signal.SIGKILL, after=1)  # long enough to be caught in the act
+    assert end == -signal.SIGKILL
+    kept = sweep.records({})
+    end, _ = sweep.run(4)
+    assert end == 0 and len(sweep.records(kept)) >= 2 * 4  # none is left locked
 
 
 def test_a_run_without_steps_has_the_layers_of_its_network_all_the_same(tmp_path):
