@@ -12,6 +12,7 @@ from lib import __main__ as command_line
 from lib import experiments, library, paths, records, scales, training
 from lib.config import Config
 
+really_train = training.train
 TINY = ["--width", "1", "--epochs", "2", "--batch-size", "3000"]
 SETTINGS = ["--" + f.name.replace("_", "-") for f in fields(Config)]
 OPTIONS = {
@@ -316,29 +317,31 @@ def test_a_second_ctrl_c_while_a_lock_is_released_is_a_stop_too(call, monkeypatc
     assert code == 130 and err.startswith("stopped: what is recorded stays")
 
 
-def lib(*arguments):
-    """The command line as a reader starts it."""
-    command = [sys.executable, "-W", "error", "-m", "lib", *arguments]
-    return subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, timeout=LIMIT)
-
-
 @pytest.mark.slow
 def test_a_real_training_from_the_shell(tmp_path):
-    result = lib("train", *TINY, "--lr", "0.2", "--out", str(tmp_path / "run.parquet"))
+    """At a terminal that has no λ, which is in the name of the record and in what is printed."""
+    out = tmp_path / "λ.parquet"
+    command = [sys.executable, "-W", "error", "-m", "lib", "train", *TINY, "--lr", "0.2", "--out", out]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252:strict"}
+    pipes = {"capture_output": True, "encoding": "cp1252"}
+    result = subprocess.run(command, cwd=paths.ROOT, env=environment, timeout=LIMIT, **pipes)
     assert (result.returncode, result.stderr) == (0, "")
-    run = records.read(tmp_path / "run.parquet")
+    run = records.read(out)
     assert f"test accuracy {run.test_accuracy:.2%}" in result.stdout
+    assert "?|g|/|w| over its equilibrium value" in result.stdout
     assert run.config == Config(
         dataset="digits", width=1, epochs=2, batch_size=3000, lr=0.2, peak_epoch=2 * 5 / 24
     )
 
 
 @pytest.mark.slow
-def test_a_real_error_from_the_shell(tmp_path):
-    result = lib("train", *TINY, "--lr", "1e30", "--out", str(tmp_path / "run.parquet"))
-    assert result.returncode == 1 and result.stdout == "" and not list(tmp_path.iterdir())
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert all(text in result.stderr for text in ("at step", "lr=1e+30", "try a smaller lr"))
+def test_a_real_error(call, monkeypatch, tmp_path):
+    """A warning would be an error of another kind here, and a line more at a terminal."""
+    monkeypatch.setattr(training, "train", really_train)
+    code, out, err = call("train", *TINY, "--lr", "1e30", "--out", tmp_path / "run.parquet")
+    assert (code, out) == (1, "") and not list(tmp_path.iterdir())
+    assert err.startswith("error: ") and "\n" not in err
+    assert all(text in err for text in ("at step", "lr=1e+30", "try a smaller lr"))
 
 
 # The command line, with more runs than anyone waits for.
