@@ -2,6 +2,7 @@
 
 import ctypes
 import html
+import io
 import json
 import os
 import shutil
@@ -12,12 +13,16 @@ import threading
 from pathlib import Path
 
 import matplotlib
+import myst_nb
 import nbformat
 import pandas as pd
 import pytest
-from conftest import recordable_run
+import traitlets.config
+from conftest import few_images, recordable_run
+from IPython.core.interactiveshell import InteractiveShell
 from nbformat import v4
 
+from lib import __main__ as command_line
 from lib import paths, records
 from lib.config import Config
 from lib.figures import gallery, plots, style
@@ -210,8 +215,7 @@ def weird(tmp_path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("scale", ["demo", "small"])
-def test_make_builds_a_checkout_whatever_its_folder_is_called(weird, source, scale):
+def test_make_builds_a_checkout_whatever_its_folder_is_called(weird, source):
     for name in ("Makefile", "requirements.txt"):
         shutil.copy(paths.ROOT / name, weird)
     shutil.copytree(paths.ROOT / ".binder", weird / ".binder")
@@ -227,19 +231,19 @@ def test_make_builds_a_checkout_whatever_its_folder_is_called(weird, source, sca
     # a make that runs these tests would have the one below say which folder it leaves
     unwanted = {"PYTHONPATH", "RECORDS_ROOT", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     environment = {k: v for k, v in os.environ.items() if k not in unwanted}
-    done = subprocess.run(
-        ["make", "book", f"SCALE={scale}"],
-        cwd=weird,
-        env=environment | {"PYTHONPATH": str(weird)},
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stderr
-    site = Path(done.stdout.splitlines()[-1])
-    assert site == weird / "_build" / scale / "html" / "index.html"
+
+    def made(*arguments):
+        how = {"cwd": weird, "env": environment | {"PYTHONPATH": str(weird)}}
+        done = subprocess.run(["make", "book", *arguments], capture_output=True, encoding="utf-8", **how)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    site = Path(made("SCALE=demo").splitlines()[-1])
+    assert site == weird / "_build" / "demo" / "html" / "index.html"
     page = (site.parent / "book" / "chapter.html").read_text(encoding="utf-8")
-    chosen = {"demo": "_build/demo/records", "small": "book/records"}[scale]
-    assert str(weird / chosen) in html.unescape(page)
+    assert str(weird / "_build" / "demo" / "records") in html.unescape(page)
+    # at other scales, the records stay where they are by default
+    assert made("SCALE=small", "--dry-run").strip() == ".venv/bin/python -m lib book --scale small"
 
 
 def test_setup_puts_the_checkout_on_the_path_of_its_python(weird, source):
@@ -325,7 +329,6 @@ def test_nothing_replaces_a_device(tmp_path, run):
 
 
 def test_train_keeps_nothing_beside_a_device(monkeypatch):
-    from lib import __main__ as command_line
     from lib import training
 
     kept = []
@@ -342,16 +345,29 @@ def test_train_keeps_nothing_beside_a_device(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_that_has_no_lambda_ends_no_run(encoding, tmp_path):
+def test_a_terminal_that_has_no_lambda_ends_no_run(encoding, tmp_path, monkeypatch):
+    """A training in a process of its own is another test's."""
+    from lib import training
+
+    monkeypatch.setattr(training, "train", lambda config, **_: recordable_run(config))
+    terminals = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
+    for name, terminal in terminals.items():
+        monkeypatch.setattr(sys, name, terminal)
+
+    def end(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        for terminal in terminals.values():
+            terminal.flush()
+        return end.value.code
+
     out = tmp_path / "λ.parquet"
-    environment = {"PYTHONIOENCODING": f"{encoding}:strict"}
-    done = lib("train", *TINY, "--out", out, environment=environment, encoding=None)
-    assert done.returncode == 0, done.stderr
-    assert out.exists() and b"|g|/|w| over its equilibrium value" in done.stdout
-    done = lib(
-        "train", "--out", tmp_path / "λ" / "\udcff", "--lr", "0", environment=environment, encoding=None
-    )
-    assert done.returncode == 1 and b"lr=0.0 is not allowed" in done.stderr
+    assert end("train", "--out", out) == 0
+    assert out.exists() and b"|g|/|w| over its equilibrium value" in sys.stdout.buffer.getvalue()
+    wrong = end("train", "--out", tmp_path / "λ" / "\udcff", "--lr", "0")
+    assert "lr=0.0 is not allowed" in wrong
+    print(wrong, tmp_path / "λ" / "\udcff", file=sys.stderr)  # as Python does with it
 
 
 # --- whose settings
@@ -422,11 +438,22 @@ def test_a_run_without_weight_decay_is_held_against_nothing():
     assert all(len(axes.lines) == 2 for axes in figure.axes)
 
 
-def test_the_live_chapter_says_so(tmp_path):
-    shutil.copy(paths.BOOK / "live.ipynb", tmp_path)
-    book.execute(tmp_path / "live.ipynb", {"weight_decay": 0.0, "epochs": 2})
-    cells = nbformat.read(tmp_path / "live.ipynb", 4).cells
-    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+def test_the_live_chapter_says_so(tmp_path, monkeypatch):
+    """Its cells, executed here: another test executes the chapter as it is, in a process of its own."""
+    few_images(monkeypatch)
+    values = []
+    monkeypatch.setattr(myst_nb, "glue", lambda name, value, display: values.append(value))
+    settings = traitlets.config.Config()
+    settings.HistoryManager.enabled = False
+    shell = InteractiveShell(config=settings, ipython_dir=str(tmp_path))
+    for cell in nbformat.read(paths.BOOK / "live.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            done = shell.run_cell(cell.source)
+            done.raise_error()
+            values.append(done.result)
+            if "parameters" in cell.metadata.get("tags", ()):
+                shell.user_ns |= {"weight_decay": 0.0, "epochs": 2}
+    data = [shell.display_formatter.format(value)[0] for value in values]
     # without pictures, whose pixels are text in which any three letters may stand
     said = [value for some in data for form, value in some.items() if "svg" not in form]
     text = json.dumps(said, ensure_ascii=False)
