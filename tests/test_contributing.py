@@ -1,5 +1,6 @@
 """CONTRIBUTING.md: its steps, followed to the letter in a copy of the tree, do what it says."""
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,23 @@ EDIT = re.compile(PLACE + r"```python\n(?P<code>.*?)```", re.DOTALL)
 #: The demo is a matter of minutes; in a copy of it, seconds do.
 DEMO = 'Config(dataset="digits", width=8, batch_size=64)'
 TINY = 'Config(dataset="digits", width=8, batch_size=500, epochs=2, peak_epoch=0.5)'
+#: The command line, called for each of some lists of arguments in one process, where torch is loaded once; what
+#: it printed, by command.
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+from lib import __main__
+printed = {}
+for arguments in json.loads(sys.argv[1]):
+    sys.argv[1:] = arguments
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        try:
+            __main__.main()
+        except SystemExit as end:
+            if end.code:
+                sys.exit(f"{arguments}: {end.code}")
+    printed[arguments[0]] = out.getvalue()
+print(json.dumps(printed))
+"""
 WITHOUT = (".*", "_build", "data", "records", "__pycache__", "*.egg-info")
 
 
@@ -49,20 +67,16 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="module")
 def output(tree):
     """What the guide's commands print, by command."""
-    blocks = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
-    printed = {}
-    for command in "".join(blocks).splitlines():
-        python, *arguments = shlex.split(command)
-        assert python == ".venv/bin/python"
-        # first on the path: lib of the copy, although this one is installed
-        environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-        environment.pop("RECORDS_ROOT", None)
-        result = subprocess.run(
-            [sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True
-        )
-        assert result.returncode == 0, f"{command}\n{result.stderr}"
-        printed[arguments[2]] = result.stdout
-    return printed
+    commands = "".join(re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)).splitlines()
+    asked = [shlex.split(command) for command in commands]
+    assert all(command[:3] == [".venv/bin/python", "-m", "lib"] for command in asked)
+    # first on the path: lib of the copy, although this one is installed
+    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    environment.pop("RECORDS_ROOT", None)
+    command = [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps([command[3:] for command in asked])]
+    result = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def test_the_experiment_is_listed_and_recorded(tree, output):
