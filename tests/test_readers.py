@@ -20,11 +20,11 @@ from lib.site import book, readers
 
 ADDRESS = "https://github.com/NAME/REPOSITORY"
 CHAPTERS = book.notebooks(paths.ROOT)
-#: Those that are run here: one reads records alone, the others need files of the book, or train. All others are
-#: run by nbval, in the checkout.
-RUN_HERE = ("momentum", "live", "own-network", "cost", "status")
+#: Those that are run here: two need files of the book besides records, two train. All others read records alone, and
+#: are run by nbval, in the checkout.
+RUN_HERE = ("live", "own-network", "cost", "status")
 #: Shorter trainings for the chapters that train; what a reader runs is the same code.
-SHORT = {"live": {"epochs": 2}, "own-network": {"resnet_steps": 2, "gpt_steps": 20, "tuning_steps": 2}}
+SHORT = {"live": {"epochs": 1}, "own-network": {"resnet_steps": 2, "gpt_steps": 20, "tuning_steps": 2}}
 #: Runs the cells of notebooks, in their order, in one process: torch is imported once.
 RUN = """
 import sys, warnings
