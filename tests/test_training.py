@@ -170,7 +170,8 @@ def test_divergence_at_the_last_step_is_an_error_too():
 
 def test_a_run_that_diverges_keeps_the_epochs_before(tmp_path, monkeypatch):
     """Broken in its third epoch, it has the first two as a run that nobody broke."""
-    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (2048,))
+    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (700,))
+    monkeypatch.setattr(gradient_noise, "IMAGES", 1400)
     config = replace(SHORT, epochs=4, noise_every=2)
     whole = train(config, progress=False)
     entropy, calls = F.cross_entropy, []
@@ -212,8 +213,10 @@ def test_evaluate_is_the_mean_over_images_whatever_the_batches():
 FOUR_STEPS = """
 import resource
 from lib import config, data, training
+from lib.machinery import machine
 draw, config.EPOCH_IMAGES["cifar10"] = data.draw, 4 * 512
 data.draw = lambda *drawn_from: draw(*drawn_from)[: 4 * 512]
+machine.start_without_compiler()
 training.train(config.Config(width=8, epochs=1, peak_epoch=0.5), progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -240,7 +243,7 @@ def test_lars_takes_the_steps_of_equilibrium_and_sgd_moves_the_rest(momentum):
 
 def test_slow_bf16_is_said_once_and_fp32_is_silent(monkeypatch, capsys):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
-    config = replace(SHORT, precision="bf16")
+    config = replace(SHORT, epochs=1, peak_epoch=0.5, precision="bf16")
     run = training.train(config)
     assert run.provenance["precision"] == "bf16"
     said = capsys.readouterr().err
@@ -264,7 +267,8 @@ def test_a_training_keeps_whole_float32_and_leaves_the_setting_as_it_was(monkeyp
 def test_a_checkpoint_of_another_precision_is_not_gone_on_from(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(checkpoints, "SECONDS", 0)
     file = tmp_path / "run.checkpoint"
-    training.train(SHORT, checkpoint=file)
-    run = training.train(replace(SHORT, precision="bf16"), checkpoint=file)
+    config = replace(SHORT, epochs=2, peak_epoch=0.5, batch_size=6000)
+    training.train(config, checkpoint=file)
+    run = training.train(replace(config, precision="bf16"), checkpoint=file)
     assert "precision 'fp32' and not 'bf16'" in capsys.readouterr().err
     assert "resumed" not in run.provenance
