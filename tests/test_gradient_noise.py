@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, assert_same_run
+from conftest import TINY, assert_same_run, few_images
 from torch.nn import functional as F
 
 from lib import data, gradient_noise, models
@@ -113,12 +113,16 @@ def test_seed_and_epoch_choose_the_images(few, digits, model):
     assert len({t["grad_norm_sq"].sum() for t in tables}) == 3
 
 
-def test_a_run_measures_it_at_the_start_and_after_so_many_epochs(few):
-    asked = train(replace(TINY, noise_every=2))
+def test_a_run_measures_it_at_the_start_and_after_so_many_epochs(monkeypatch):
+    few_images(monkeypatch)
+    monkeypatch.setattr(gradient_noise, "IMAGES", 160)
+    monkeypatch.setattr(gradient_noise, "BATCH_SIZES", (80,))
+    config = replace(TINY, batch_size=40)
+    asked = train(replace(config, noise_every=2))
     assert list(asked.noise["epoch"].unique()) == [0, 2, 4] == list(asked.frozen_filters["epoch"].unique())
-    assert list(train(replace(TINY, noise_every=3)).noise["epoch"].unique()) == [0, 3]
-    plain = train(TINY)
+    assert list(train(replace(config, noise_every=3)).noise["epoch"].unique()) == [0, 3]
+    plain = train(config)
     assert plain.noise.empty and plain.frozen_filters.empty
     assert_same_run(
-        replace(asked, config=TINY, noise=plain.noise, frozen_filters=plain.frozen_filters), plain
+        replace(asked, config=config, noise=plain.noise, frozen_filters=plain.frozen_filters), plain
     )  # looking changes nothing
