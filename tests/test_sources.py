@@ -22,7 +22,9 @@ BESIDE = {
 TRAIN = """
 import json, os, sys
 from lib.config import Config
+from lib.machinery import machine
 from lib.training import train
+machine.start_without_compiler()
 train(Config(dataset="digits", width=1, epochs=1, peak_epoch=0.5, batch_size=6000), progress=False)
 files = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("lib.")}
 print(json.dumps([name[4:] for name, file in files.items() if os.path.basename(file) != "__init__.py"]))
