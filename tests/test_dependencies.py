@@ -21,7 +21,7 @@ BY_NAME = {
     "ruff": ("Makefile", "-m ruff check"),
     "import-linter": ("pyproject.toml", "[tool.importlinter]"),
     "pyright": ("pyproject.toml", "[tool.pyright]"),
-    "jupyter-book": ("Makefile", ".venv/bin/jupyter-book build"),
+    "jupyter-book": ("lib/site/book.py", "jupyter_book.cli.main"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "pytest-mpl": ("pyproject.toml", "--mpl"),

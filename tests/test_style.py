@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from matplotlib.colors import to_rgb
 
 from lib.config import LAYERS
@@ -32,6 +33,10 @@ def lab(colour, seen_by="all"):
     xyz = TO_XYZ @ np.clip(np.array(SEEN_BY[seen_by]) @ linear, 0, 1) / TO_XYZ.sum(axis=1)
     x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_the_palette_is_seaborns():
+    assert set(style.PALETTE) < set(sns.color_palette("colorblind").as_hex())
 
 
 def test_a_layer_keeps_its_colour_and_no_two_share_one():

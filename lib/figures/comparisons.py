@@ -5,7 +5,6 @@ What stands for what is in `lib.figures.style`.
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..results import learning_rates
@@ -226,5 +225,5 @@ def images(rows: dict[str, np.ndarray]) -> Figure:
             axis.imshow(image, interpolation="none")  # pixels as they are, for the page to enlarge
             axis.grid(False)
             axis.set(xticks=[], yticks=[])
-            sns.despine(ax=axis, left=True, bottom=True)
+            axis.spines[:].set_visible(False)
     return figure

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from ..results.open_questions import OCTAVES, OF_A_FILTER
@@ -84,6 +83,8 @@ def start(ratios: pd.DataFrame, table: pd.DataFrame) -> Figure:
 
     ``table`` has ``optimizer``, ``scale`` and ``accuracy``; starts from equilibrium are an optimizer of their own.
     """
+    import seaborn as sns  # which takes as long to load as all else that draws
+
     figure, (left, right) = _beside(3.6, 6.4)
     scales = list(dict.fromkeys(ratios["form"]))
     colours = dict(zip(scales, sns.color_palette("viridis", len(scales) + 1), strict=False))

@@ -60,6 +60,7 @@ def write(name: str, chosen: Chosen, folder: Path) -> Files:
     slim = folder / f"{name}-narrow.svg"
     style.save(drawn.figure, svg, "svg")
     style.save(narrow.figure, slim, "svg")
+    drawn.figure.set_layout_engine("none")  # it stays as it was laid out for the first file
     style.save(drawn.figure, png, "png")
     if drawn.numbers.empty:
         return Files(svg, slim, png, None, drawn.figure.get_gid())
