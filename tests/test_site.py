@@ -209,7 +209,7 @@ CONTRASTS = """() => {
 }"""
 
 
-#: The colours in which the page's text stands: its own, its ground's, and how faded it is, by its size and weight.
+#: The colours in which the page's text stands: its own, its ground's, how faded it is, and whether it is large (WCAG 2.2).
 COLOURS = """() => {
   const ancestors = (e) => (e ? [getComputedStyle(e), ...ancestors(e.parentElement)] : []);
   const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
@@ -219,8 +219,9 @@ COLOURS = """() => {
     const styles = ancestors(texts.currentNode.parentElement);
     const ground = styles.find((s) => !/^rgba.* 0\\)$/.test(s.backgroundColor));
     const [{ color, fontSize, fontWeight }] = styles;
+    const large = parseFloat(fontSize) >= (fontWeight >= 700 ? 18.66 : 24);
     const opacity = styles.reduce((product, s) => product * s.opacity, 1);
-    found.add([color, ground?.backgroundColor, opacity, fontSize, fontWeight].join());
+    found.add([color, ground?.backgroundColor, opacity, large].join());
   }
   return [...found];
 }"""

@@ -63,7 +63,11 @@ def _that_count(name: str, needed: list[str], chosen: Chosen) -> Chosen:
 
 def those_it_depends_on(name: str, needed: list[str], chosen: Chosen) -> list[str]:
     """The changed knobs without whose change a figure that is drawn from the ``needed`` runs is another one."""
-    with_all = _made_of(name, needed, chosen) if chosen.changes else None
+    if not chosen.changes:
+        return []
+    with_all = _made_of(name, needed, chosen)
+    if with_all == _made_of(name, needed, scales.chosen(chosen.scale)):
+        return []  # at once: what needs no run is drawn to be compared
     return [knob for knob, _ in chosen.changes if _made_of(name, needed, chosen.without(knob)) != with_all]
 
 
