@@ -55,19 +55,39 @@ SLOW = (
     "test_speeds",
     "test_gpu",
 )
+#: Modules of many quick tests, the longest first: no worker is to be left with one of these at the end.
+LONG = (
+    "test_readers",
+    "test_watch",
+    "test_command_line",
+    "test_figures",
+    "test_invariance",
+    "test_claims",
+    "test_data",
+    "test_theory",
+    "test_verify",
+    "test_prose",
+)
 
 LAYERS = ["prep", "layer1", "classifier"]
 TINY = Config(dataset="digits", width=1, epochs=4, peak_epoch=1, batch_size=500)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Does not even load the slow where they are not wanted."""
+    return (config.option.markexpr == "not slow" and collection_path.stem in SLOW) or None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the slow, and puts them first, then chapters: of two workers, none is left with a long one at the end."""
+    """Marks the slow, and puts them first, then chapters and the long: no worker is left with one at the end."""
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker("slow")
-    order = {name: place for place, name in enumerate(SLOW)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW) + (item.path.suffix != ".ipynb")))
+    order = {name: place for place, name in enumerate((*SLOW, ".ipynb", *LONG))}
+    items.sort(
+        key=lambda item: order.get(".ipynb" if item.path.suffix == ".ipynb" else item.path.stem, len(order))
+    )
 
 
 class WithoutPictures:

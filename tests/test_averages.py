@@ -38,6 +38,7 @@ def test_parts_of_an_epoch_are_as_even_as_can_be():
     assert [part_of_epoch(step, 3, 8) for step in range(3)] == [0, 2, 5]  # more parts than steps: each step
 
 
+@pytest.mark.slow
 def test_averages_are_those_of_the_steps(runs):
     steps, averages = runs[EVERY_STEP].steps, runs[AVERAGED].steps
     pd.testing.assert_frame_equal(runs[EVERY_STEP].epochs, runs[AVERAGED].epochs, check_exact=True)

@@ -179,6 +179,7 @@ def test_an_unknown_data_set_is_named():
         data.load("mnist")
 
 
+@pytest.mark.slow
 def test_cifar10(cifar10):
     assert cifar10.train_images.shape == (50_000, 32, 32, 3) and cifar10.test_images.shape == (
         10_000,

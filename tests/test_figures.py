@@ -194,6 +194,7 @@ def test_a_figure_looks_as_it_did(image):
     return draw_canned(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", IMAGES)
 def test_a_change_of_five_per_cent_is_seen_in_the_image(image, tmp_path, pytestconfig):
     """Else the images would hold for figures of other numbers."""

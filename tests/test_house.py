@@ -37,12 +37,14 @@ def look(*names: str, cwd=paths.ROOT) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", LOOK, *names], cwd=cwd, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_reading_side_loads_neither_torch_nor_fcntl():
     found = look(*READING)
     assert found.returncode == 0, found.stderr
     assert {f"lib.{name}" for name in READING} <= set(json.loads(found.stdout))
 
 
+@pytest.mark.slow
 def test_what_trains_is_found_to_load_them():
     """The control."""
     assert "importing lib.training loads torch" in look("run", "training").stderr

@@ -619,6 +619,7 @@ def test_a_loss_that_is_none_is_refused(loss, message):
 COUNT = iter(range(1, 1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "invariant", "of"),
     [("resnet18", 32, 20, 21), ("resnet50", 32, 53, 54), ("densenet121", 32, 120, 121), ("vit_b_16", 16, 0, 38)],

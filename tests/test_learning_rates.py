@@ -240,11 +240,13 @@ def test_a_test_of_fit_rejects_what_is_no_parabola():
     assert none.isna().all()
 
 
+@pytest.mark.slow
 def test_a_test_of_fit_is_wrong_as_often_as_it_says():
     found = [tops.lack_of_fit(scattered(parabola, i))["backbone"] for i in range(200)]
     assert 2 <= (np.array(found) < 0.05).sum() <= 20  # 10 ± 3 of 200 are expected
 
 
+@pytest.mark.slow
 def test_the_interval_of_an_optimum_holds_it_nine_times_in_ten():
     inside = []
     for i in range(100):

@@ -157,6 +157,7 @@ def command_lines(draw):
     return [command, *(w for w in flat if not w.startswith("--sch"))]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(command_lines())
 @example(["train", "--lr", "nan"])
@@ -175,6 +176,7 @@ def test_a_command_does_its_work_or_says_what_is_wrong(arguments):
     ends_well(arguments)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(SETTINGS)
 def test_train_takes_any_settings(given):

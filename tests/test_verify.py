@@ -74,6 +74,7 @@ def test_good_records_are_no_error_and_a_scale_can_be_chosen(records_in):
     assert isinstance(result.exception, ValueError) and "scale='huge' is not known" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_the_committed_records_are_good(monkeypatch):
     monkeypatch.undo()
     states = list(verify.states())

@@ -111,6 +111,7 @@ DYNAMICS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_each_optimiser_reaches_its_prediction(name):
     make, settings, size, _ = DYNAMICS[name]
@@ -126,6 +127,7 @@ def test_each_optimiser_reaches_its_prediction(name):
     assert abs(rotations[1] / rotations[0] - 1) > 0.2  # each by its own settings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in DYNAMICS if n != "LARS"])
 def test_the_relaxation_time_is_that_of_the_way_back(name):
     """A weight at its equilibrium is made longer; a relaxation time later 1/e of that is left."""
@@ -148,6 +150,7 @@ def test_the_relaxation_time_is_that_of_the_way_back(name):
     assert 0.2 < excess / (1.3**power - 1) < 0.55  # 1/e = 0.37
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("memory", [0.5, -0.4])
 def test_correlated_gradients_are_corrected_for(memory, nesterov):
