@@ -377,11 +377,10 @@ THEIR_OWN |= {"savefig.facecolor": "red", "svg.fonttype": "none", "lines.linewid
 
 
 @pytest.mark.parametrize("format", ["svg", "png"])
-def test_a_readers_matplotlibrc_changes_no_figure(tmp_path, format):
+def test_a_readers_matplotlibrc_changes_no_figure(format):
     def drawn():
         figure = gallery.picture("schedule", "small").figure
-        style.save(figure, tmp_path / "figure", format)
-        return (tmp_path / "figure").read_bytes(), figure
+        return style.files(figure, format), figure
 
     plain, _ = drawn()
     with matplotlib.rc_context(THEIR_OWN):  # what a matplotlibrc does at import

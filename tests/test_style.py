@@ -99,14 +99,29 @@ def test_a_style_that_was_changed_by_its_reader_is_not_changed_for_the_next():
 
 
 @pytest.mark.parametrize("format", ["svg", "pdf", "png"])
-def test_a_figure_saved_twice_is_the_same_file(tmp_path, format):
-    for name in ("first", "second"):
+def test_a_figure_drawn_twice_is_the_same_file(format):
+    def drawn(*formats):
         figure, axes = layout.new_axes()
         axes.plot([0, 1], label="a")
         axes.legend()
-        style.save(figure, tmp_path / name, format)
         plt.close(figure)
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+        return style.files(figure, *formats)
+
+    assert drawn(format) == drawn(format) == drawn("svg", format)[1:]
+
+
+def test_a_file_has_all_of_its_figure_and_no_more():
+    figure, axes = layout.new_axes()
+    axes.annotate("outside", (1, 1), (1.2, 1.2), textcoords="axes fraction", annotation_clip=False)
+    figure.set_layout_engine("constrained")
+    tight = io.BytesIO()
+    figure.savefig(tight, format="svg", bbox_inches="tight")
+    plt.close(figure)
+    sizes = [
+        [float(size) for size in re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()]
+        for svg in (tight.getvalue().decode(), style.shown(figure).data)
+    ]
+    np.testing.assert_allclose(*sizes, atol=3)  # points: text is measured in whole dots
 
 
 def colours_of_everything():

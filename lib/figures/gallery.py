@@ -1,6 +1,5 @@
 """Every figure of the book by name, from the records of a scale: what is drawn, and its source."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,9 +75,7 @@ def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
     if needed:
         planned = experiments.planned(chosen, needed)
         return {(one.experiment, one.config.key) for one in planned}
-    file = io.BytesIO()
-    style.save(FIGURES[name](chosen)[0], file, "svg")
-    return file.getvalue()
+    return style.files(FIGURES[name](chosen)[0], "svg")
 
 
 def check_known(name: str) -> None:
@@ -113,10 +110,7 @@ def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool 
     if suffix == ".csv" and drawn.numbers.empty:
         raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
     with files.whole(path) as file:
-        if suffix == ".csv":
-            file.write(table(drawn))
-        else:
-            style.save(drawn.figure, file, suffix[1:])
+        file.write(table(drawn) if suffix == ".csv" else style.files(drawn.figure, suffix[1:])[0])
     return path
 
 

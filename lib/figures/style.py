@@ -8,13 +8,13 @@ reader or in grey, markers differ too.
 import io
 from collections.abc import Iterable
 from functools import wraps
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import SVG
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ..config import CLASSIFIER, parse_architecture
@@ -22,7 +22,6 @@ from .vector import adaptive, readable, smaller
 
 STYLE = {
     "figure.dpi": 110,
-    "savefig.bbox": "tight",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -142,21 +141,33 @@ def styled(draw):
     return styled
 
 
-def save(figure: Figure, file: str | Path | BinaryIO, format: str) -> None:
-    """Writes a figure in the book's style as ``svg``, ``pdf`` or ``png``; the same figure gives the same bytes."""
+def files(figure: Figure, *formats: str) -> list[bytes]:
+    """A figure in the book's style as files: ``svg``, ``pdf`` or ``png``; the same figure gives the same bytes."""
+    with _book_style():
+        box = _laid_out(figure)
+        return [_file(figure, format, box) for format in formats]
+
+
+def _file(figure: Figure, format: str, box: Bbox) -> bytes:
     drawn = io.BytesIO()
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with _book_style():
-        figure.savefig(drawn, format=format, dpi=PNG_DPI, metadata=undated.get(format))
-    content = drawn.getvalue()
+    of_lines = format == "png" and not any(axes.images for axes in figure.axes)
+    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if of_lines else {}  # it is packed anew
+    figure.savefig(drawn, format=format, dpi=PNG_DPI, metadata=undated.get(format), bbox_inches=box, **quick)
     if format == "svg":
-        content = adaptive(smaller(content.decode())).encode()
-    elif format == "png" and not any(axes.images for axes in figure.axes):
-        content = _few_colours(drawn)
-    if isinstance(file, str | Path):
-        Path(file).write_bytes(content)
-    else:
-        file.write(content)
+        return adaptive(smaller(drawn.getvalue().decode())).encode()
+    return _few_colours(drawn) if of_lines else drawn.getvalue()
+
+
+def _laid_out(figure: Figure) -> Bbox:
+    """What of a figure is drawn on, in inches; its layout is settled once, for all its files.
+
+    matplotlib's own ``bbox="tight"`` draws the figure a second time for each file, to find the same.
+    """
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    return figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
 
 
 def _few_colours(png: BinaryIO) -> bytes:
@@ -169,6 +180,5 @@ def _few_colours(png: BinaryIO) -> bytes:
 
 def shown(figure: Figure) -> SVG:
     """The figure as a chapter shows it: vectors, crisp at every size."""
-    file = io.BytesIO()
-    save(figure, file, "svg")
-    return SVG(file.getvalue().decode())
+    (svg,) = files(figure, "svg")
+    return SVG(svg.decode())

@@ -58,10 +58,9 @@ def write(name: str, chosen: Chosen, folder: Path) -> Files:
         narrow = gallery.picture(name, chosen)
     svg, png, csv = (folder / f"{name}{suffix}" for suffix in (".svg", ".png", ".csv"))
     slim = folder / f"{name}-narrow.svg"
-    style.save(drawn.figure, svg, "svg")
-    style.save(narrow.figure, slim, "svg")
-    drawn.figure.set_layout_engine("none")  # it stays as it was laid out for the first file
-    style.save(drawn.figure, png, "png")
+    contents = [*style.files(drawn.figure, "svg", "png"), *style.files(narrow.figure, "svg")]
+    for path, content in zip((svg, png, slim), contents, strict=True):
+        path.write_bytes(content)
     if drawn.numbers.empty:
         return Files(svg, slim, png, None, drawn.figure.get_gid())
     csv.write_bytes(gallery.table(drawn))
