@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 
 from lib import data, questions, scales, theory
 from lib.config import CLASSIFIER, Config
@@ -139,8 +139,8 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
     """
     seeds = table.shape[1]
     spreads = table.std(axis=1).groupby(INDEX[1:]).agg(["max", "size"]).reindex(table.index.droplevel("form"))
-    t = stats.t.isf(FALSE_ALARM / 2 / len(table), spreads["size"] * (seeds - 1))
-    margin = pd.Series(t * spreads["max"].to_numpy() * np.sqrt(1 + 1 / seeds), table.index)
+    t = -stdtrit(spreads["size"] * (seeds - 1), FALSE_ALARM / 2 / len(table))
+    margin = (t * spreads["max"]).to_numpy() * np.sqrt(1 + 1 / seeds)
     mean = table.mean(axis=1)
     return pd.DataFrame({"low": mean - margin, "high": mean + margin})
 

@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import scipy  # which loads its statistics where they are used
 import torch
-from scipy.stats import binomtest, chisquare
 
 from lib import data, paths
 
@@ -56,7 +56,7 @@ def drawn(dataset, seed=0):
 def assert_uniform(values, cells):
     counts = np.bincount(np.asarray(values), minlength=cells)
     assert len(counts) == cells, "a value outside its range"
-    assert chisquare(counts).pvalue > RARE
+    assert scipy.stats.chisquare(counts).pvalue > RARE
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_half_of_the_labels_of_digits_are_redrawn(digits):
     own = digits.train_labels[choices.image]
     kept = int((choices.label == own).sum())
     # the redrawn half hits its own label once in ten times
-    assert binomtest(kept, len(own), 0.5 + 0.5 / 10).pvalue > RARE
+    assert scipy.stats.binomtest(kept, len(own), 0.5 + 0.5 / 10).pvalue > RARE
     assert_uniform((choices.label - own)[choices.label != own] % 10 - 1, 9)
 
 
@@ -199,7 +199,7 @@ def test_cifar10(cifar10):
 def test_cifar10_is_augmented_as_the_post_says(cifar10):
     assert (cifar10.pad, cifar10.cutout, cifar10.flip, cifar10.label_noise) == (4, 8, True, 0.0)
     choices = drawn(cifar10)
-    assert binomtest(int(choices.flip.sum()), 50_000, 0.5).pvalue > RARE
+    assert scipy.stats.binomtest(int(choices.flip.sum()), 50_000, 0.5).pvalue > RARE
     assert torch.equal(choices.label, cifar10.train_labels[choices.image])
 
 

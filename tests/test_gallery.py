@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lib import config as config_module
 from lib import experiments, library, paths, records, scales
-from lib.figures import gallery, question_plots, strips
+from lib.figures import gallery, question_plots, strips, style
 from lib.results import answers, claims, prose, verdicts
 
 #: Lines that lead the eye, and show no number of a run.
@@ -20,7 +20,6 @@ GUIDES = {"slope −1/2", "slope ½", "diverged"}
 DRAWINGS = {"vectors", "network", "augmentation", "schedule"}
 #: Their numbers lie along x, as those of claims do.
 ROWS = {"lars-parts", "layers"}
-NOT_OF_RUNS = {"augmentation", "network", "schedule", "cost", "vectors"}
 #: Open questions that have no run at demo, and what they are held against.
 NOT_AT_DEMO = ("start", "adam", "layers", "decay")
 BESIDE = ("dynamics/heavy-ball", "lars", "lars-parts/heavy-ball", "lars-parts/lars")
@@ -77,12 +76,31 @@ def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records
     assert isinstance(drawn.figure, Figure) and not plt.get_fignums()
     assert drawn.source.startswith(f"scale {scale}") or name == "cost"  # which is of no scale
     assert drawn.source.endswith(f"; `python -m lib figure {name} --scale {scale}`")
-    if name not in NOT_OF_RUNS and not name.startswith("claims"):  # which are of many runs
+    if name not in gallery.OF_NO_RUN and not name.startswith("claims"):  # which are of many runs
         assert scales.base(scale).dataset in drawn.source and "CPU" in drawn.source
         assert re.search("seeds? 0", drawn.source)
         assert not drawn.numbers.isna().all().any()
     if name not in DRAWINGS:
         check_numbers(name, drawn)
+
+
+#: Another value of every knob.
+OTHERS = {"lr": 0.3, "weight_decay": 0.002, "momentum": 0.5, "batch_size": 32, "epochs": 6, "seeds": 2}
+OTHERS |= {"architecture": "backbone", "width": 4}
+
+
+@pytest.mark.parametrize("name", gallery.OF_NO_RUN)
+def test_a_figure_of_no_run_depends_on_what_is_said_and_on_nothing_else(name):
+    def drawn(**changes):
+        with library.asked() as needed:
+            figure, numbers, _ = gallery.FIGURES[name](scales.chosen("demo", **changes))
+        assert not needed
+        return style.files(figure, "svg"), numbers.to_csv()
+
+    assert OTHERS.keys() == {*scales.KNOBS}
+    counted, as_recorded = gallery.OF_NO_RUN[name], drawn()
+    assert drawn(**{knob: value for knob, value in OTHERS.items() if knob not in counted}) == as_recorded
+    assert all(drawn(**{knob: OTHERS[knob]}) != as_recorded for knob in counted)
 
 
 def test_chapters_show_every_figure_once_and_say_where_it_is_from():

@@ -4,7 +4,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from pytorch_optimizer import LARS as OtherLARS
 from torch import nn
 from torch.nn import functional as F
 
@@ -110,6 +109,7 @@ def test_lars_is_each_published_form(form, weight_decay, momentum):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_posts_lars_is_another_librarys(momentum):
     """Trust 1 and no decay; λ changes, which tells a buffer with λ inside from one without."""
+    from pytorch_optimizer import LARS as OtherLARS  # here, as all of its optimisers take a second to load
 
     def matrices(seed=0):
         return [t for t in tensors(seed) if t.dim() > 1]  # the other library leaves vectors unscaled

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from conftest import LIMIT, TINY, assert_same_run, recordable_run, wait_for
-from distributed import Client
 
 from lib import config, experiments, library, records, scales, training
 from lib.config import Config
@@ -363,6 +362,8 @@ class Cluster:
 
     @contextmanager
     def client(self):
+        from distributed import Client  # here, as each worker would load it to know of these tests
+
         with Client(self.address, set_as_default=False) as client:
             yield client
 

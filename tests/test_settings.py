@@ -564,29 +564,27 @@ def source_of(chapter):
 SHORT = {"epochs": 6, "width": 4}
 
 
-def tried(records_in, name, changes):
+def tried(name, changes):
     """The first run of a form, really trained, where a change is tried."""
-    chosen = scales.chosen("demo", **changes, **SHORT)
+    chosen = scales.chosen("demo", **(SHORT | changes))
     own.train(chosen, [f"{name}-seed0"])
     return library.first(chosen, name)
 
 
 def test_four_times_the_decay_makes_the_step_twice_as_long(records_in):
-    run = tried(records_in, "dynamics/sgd", tries.TRIES["equilibrium"][0].changes)
+    run = tried("dynamics/sgd", tries.TRIES["equilibrium"][0].changes)
     R = analysis.equilibrium([run])["R"].drop("classifier")
     assert R.between(0.75, 1.35).all()  # of the new line, which is at twice the height of the recorded one
 
 
 def test_without_decay_norms_only_grow(records_in):
-    run = tried(records_in, "dynamics/sgd", tries.TRIES["dynamics"][1].changes)
+    run = tried("dynamics/sgd", tries.TRIES["dynamics"][1].changes | {"epochs": 2})
     norms = analysis.convolutions(run.steps).pivot_table("weight_norm_sq", "step", "layer", observed=True)
     assert (norms.diff().dropna() > -1e-3 * norms.max()).all(axis=None)  # but for how numbers are rounded
     assert (norms.iloc[-1] > 2 * norms.iloc[0]).all()
 
 
 def test_with_less_momentum_layers_turn_as_predicted(records_in):
-    run = tried(
-        records_in, "dynamics/heavy-ball", tries.TRIES["momentum"][0].changes | {"weight_decay": 0.002}
-    )
+    run = tried("dynamics/heavy-ball", tries.TRIES["momentum"][0].changes | {"weight_decay": 0.002})
     turn = analysis.rotations([run])["R"].drop("classifier")
     assert run.config.momentum == 0.5 and turn.between(0.75, 1.35).all()

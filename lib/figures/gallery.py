@@ -62,20 +62,14 @@ def _that_count(name: str, needed: list[str], chosen: Chosen) -> Chosen:
 
 def those_it_depends_on(name: str, needed: list[str], chosen: Chosen) -> list[str]:
     """The changed knobs without whose change a figure that is drawn from the ``needed`` runs is another one."""
-    if not chosen.changes:
-        return []
-    with_all = _made_of(name, needed, chosen)
-    if with_all == _made_of(name, needed, scales.chosen(chosen.scale)):
-        return []  # at once: what needs no run is drawn to be compared
-    return [knob for knob, _ in chosen.changes if _made_of(name, needed, chosen.without(knob)) != with_all]
+    if not needed:
+        return [knob for knob, _ in chosen.changes if knob in OF_NO_RUN[name]]
+    with_all = _planned(needed, chosen)
+    return [knob for knob, _ in chosen.changes if _planned(needed, chosen.without(knob)) != with_all]
 
 
-def _made_of(name: str, needed: list[str], chosen: Chosen) -> object:
-    """What a figure is made of: the planned runs, or, where it needs none, itself."""
-    if needed:
-        planned = experiments.planned(chosen, needed)
-        return {(one.experiment, one.config.key) for one in planned}
-    return style.files(FIGURES[name](chosen)[0], "svg")
+def _planned(needed: list[str], chosen: Chosen) -> set[tuple[str, object]]:
+    return {(one.experiment, one.config.key) for one in experiments.planned(chosen, needed)}
 
 
 def check_known(name: str) -> None:
@@ -171,4 +165,12 @@ FIGURES: dict[str, Callable[[Any], Drawn]] = {
     "precision": story.precision,
     "claims": story.verdict_strips,
     **{f"claims-{chapter}": partial(story.verdict_strips, chapter=chapter) for chapter in claims.CHAPTERS},
+}
+#: What the figures depend on that are drawn from no run.
+OF_NO_RUN = {
+    "vectors": (),
+    "augmentation": (),
+    "network": ("architecture", "width"),
+    "schedule": ("lr", "epochs"),
+    "cost": (),
 }
