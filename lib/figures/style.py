@@ -26,6 +26,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.titlesize": 10,
+    "axes.titley": 1.0,  # its place is looked for otherwise
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "legend.fontsize": 9,
@@ -164,6 +165,9 @@ def _laid_out(figure: Figure) -> Bbox:
 
     matplotlib's own ``bbox="tight"`` draws the figure a second time for each file, to find the same.
     """
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not axis.get_label_text():  # for whose place matplotlib would measure every tick once more
+            axis.set_label_coords(0, 0)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine(None)
