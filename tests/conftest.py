@@ -51,7 +51,6 @@ SLOW = (
     "test_launch",
     "test_pdf",
     "test_gallery",
-    "test_phone",
     "test_precision",
     "test_gradient_noise",
     "test_bench",

@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -80,6 +81,14 @@ def test_no_number_is_missing_and_no_markup_is_left_over(path):
     found += [text for text in glued if NO_NUMBER.match(text)]
     errors = soup(path).select(".system-message, .problematic")
     assert not (found or empty or errors)
+
+
+@needs_site
+def test_a_number_and_its_percent_sign_stay_on_one_line():
+    text = (SITE / "book" / "index.html").read_text(encoding="utf-8")
+    article = re.search(r"<article.*</article>", text, re.DOTALL)
+    assert article and "&#160;%" in article[0] and not re.search(r"\d(</span>)? %", article[0])
+    assert re.search(r'<span class="one-line"><span class="math[^>]*>[^<]*</span>,</span>', article[0])
 
 
 @pages
@@ -188,22 +197,38 @@ def test_the_whole_site_is_small():
 # In a browser
 
 
-#: The contrast of each kind of line and dot in the page's charts with the page, by class and colour. A canvas
-#: turns every way of writing a colour into red, green and blue.
-CONTRASTS = """() => {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
-  const rgb = (colours) => {
-    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
+#: Sizes of the window, in pixels.
+PHONE, DESK = {"width": 400, "height": 800}, {"width": 1200, "height": 900}
+#: Which way what is wider than its place can be moved, and which it is said to, by the order on the page.
+MOVES = """() => [...document.querySelectorAll("article *")]
+  .filter((e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1)
+  .map((e) => [e.classList.contains("more-before"), e.classList.contains("more-after")])"""
+MOVE = """() => document.querySelectorAll(".more-after").forEach((e) => { e.scrollLeft = e.scrollWidth; })"""
+#: How far an equation begins before the place that it stands in, wherever it has been moved to.
+BEFORE = """() => [...document.querySelectorAll("article div.math")].map((e) =>
+  e.getBoundingClientRect().left - e.scrollLeft - e.querySelector("mjx-math").getBoundingClientRect().left)"""
+#: What has to stand out, and by which colour.
+CHART_LINES = (".interactive svg :is(.line, .dots):not(.grid, .circle, .trail)", "stroke")
+CODE_WORDS = ("article pre span", "color")
+#: The contrast of elements with what they stand on, by class, text and colour, which is that of a line or of
+#: letters. A canvas lays a colour that lets some of its ground through on that, in whatever way it is written.
+CONTRASTS = """([selector, property]) => {
+  const size = { width: 1, height: 1 };
+  const canvas = Object.assign(document.createElement("canvas"), size).getContext("2d", { willReadFrequently: true });
   const channel = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const ground = getComputedStyle(document.body).backgroundColor;
+  const luminance = (colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(channel);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (e) => (e ? [...ground(e.parentElement), getComputedStyle(e).backgroundColor] : ["white"]);
   const found = {};
-  for (const mark of document.querySelectorAll(".interactive svg :is(.line, .dots):not(.grid, .circle, .trail)")) {
-    const { stroke } = getComputedStyle(mark);
-    const [a, b] = [luminance(rgb([ground, stroke])), luminance(rgb([ground]))];
-    found[`${mark.getAttribute("class")} ${stroke}`] = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  for (const element of document.querySelectorAll(selector)) {
+    if (property === "color" && !element.textContent.trim()) continue;
+    const colour = getComputedStyle(element)[property];
+    const [a, b] = [luminance([...ground(element), colour]), luminance(ground(element))];
+    const name = [element.getAttribute("class"), element.textContent, colour].join(" ");
+    found[name] = Math.min(found[name] ?? Infinity, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
   }
   return found;
 }"""
@@ -255,30 +280,86 @@ def barriers(page, where="article", **options) -> set[tuple[str, str, str]]:
     }
 
 
+class Opened(NamedTuple):
+    name: str
+    wrong: list[str]
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=lambda path: path.stem)
+def opened(request, site, tab) -> Opened:
+    """A page in the tab, and what went wrong as it opened. Setting its equations takes long, so that all that is
+    looked at in it is looked at in this one visit: each test sets the window and the colours that it needs."""
+    tab.goto("about:blank")  # what the page before was still loading is not this one's
+    opened = Opened(request.param.stem, watched(tab))
+    visit(tab, opened.name, **PHONE)
+    return opened
+
+
+def show_in(tab, scheme):
+    tab.emulate_media(color_scheme=scheme)
+    tab.wait_for_selector(f"html[data-theme={scheme}]")
+
+
+def test_a_browser_shows_the_page(tab, opened):
+    tab.set_viewport_size(PHONE)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert not tab.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
+    # an aligned display is one container; each element of the source has one at least
+    unset = tab.locator("article .math:not(:has(mjx-container))").all_text_contents()
+    assert not opened.wrong + unset + tab.locator("mjx-merror").all_text_contents()
+
+
+def test_what_is_wider_than_a_phone_fades_where_there_is_more(tab, opened):
+    tab.set_viewport_size(PHONE)
+    tab.wait_for_function(f"() => ({MOVES})().every(([before, after]) => !before && after)")
+    tab.evaluate(MOVE)
+    tab.wait_for_function(f"() => ({MOVES})().every(([before, after]) => before && !after)")
+    assert tab.evaluate(MOVES) or opened.name not in ("own-network", "cost", "summary")
+
+
+def test_a_long_equation_begins_at_its_beginning(tab, opened):
+    tab.set_viewport_size(PHONE)
+    before = tab.evaluate(BEFORE)
+    assert max(before, default=0) < 1  # what lies before the left end cannot be reached
+    assert len(before) > 10 or opened.name != "derivations"
+
+
+def test_lines_of_charts_and_words_of_code_stand_out_by_day_and_by_night(tab, opened):
+    if tab.locator(".interactive").count():
+        tab.wait_for_selector(".interactive svg .line", state="attached")
+    for scheme in ("light", "dark"):
+        show_in(tab, scheme)
+        lines, words = (tab.evaluate(CONTRASTS, what) for what in (CHART_LINES, CODE_WORDS))
+        assert not {line: contrast for line, contrast in lines.items() if contrast < 3}  # WCAG 2.2, 1.4.11
+        assert not {word: contrast for word, contrast in words.items() if contrast < 4.5}  # and 1.4.3
+        assert len(lines) > 2 or opened.name not in ("index", "explorer", "learning-rates")
+        assert len(words) > 5 or opened.name not in ("index", "own-network", "status")
+
+
+@pytest.mark.parametrize("opened", [path for path in PAGES if path.stem == "explorer"], indirect=True)
+def test_the_explorer_follows_its_sliders(tab, opened):
+    curve = tab.locator("svg .equation").first
+    curve.wait_for(state="attached")
+    before = curve.get_attribute("d")
+    tab.locator("input[name=weightDecay]").press("ArrowLeft")
+    tab.wait_for_function(
+        "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
+    )
+
+
 @pytest.fixture(scope="module")
 def looked_at() -> set[str]:
     """The `COLOURS` whose contrast was looked at on a page before."""
     return set()
 
 
-@pages
-def test_a_browser_shows_the_page_and_all_can_read_it(tab, path, looked_at):
-    # in one visit: setting the equations is what takes time
-    tab.goto("about:blank")  # what the page before was still loading is not this one's
-    wrong = watched(tab)
-    visit(tab, path.stem, 400, 800)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= 400
-    assert not tab.locator("mjx-container[tabindex]").count()  # a formula is no stop of the tab key
-    # an aligned display is one container; each element of the source has one at least
-    unset = tab.locator("article .math:not(:has(mjx-container))").all_text_contents()
-    assert not wrong + unset + tab.locator("mjx-merror").all_text_contents()
-    tab.set_viewport_size({"width": 1200, "height": 900})
-    # of the package's entries, hundreds of the same form, the first ones will do
+def test_all_can_read_the_page(tab, opened, looked_at):
+    tab.set_viewport_size(DESK)
+    # of the package's entries, hundreds of the same form, the first ones will do: the last test, as they are gone
     tab.evaluate("[...document.querySelectorAll('dl.py')].slice(5).forEach((entry) => entry.remove())")
     assert not barriers(tab, rules={rule: {"enabled": False} for rule in OF_COLOURS})
-    for scheme in ("light", "dark"):
-        tab.emulate_media(color_scheme=scheme)
-        tab.wait_for_selector(f"html[data-theme={scheme}]")
+    for scheme in ("dark", "light"):  # dark it is from the test before: to change it takes time
+        show_in(tab, scheme)
         colours = set(tab.evaluate(COLOURS, [*looked_at]))
         if colours - looked_at:
             assert not barriers(tab, "[data-new-colours]", runOnly=[*OF_COLOURS])
@@ -312,29 +393,6 @@ def test_the_search_finds_chapters_before_the_package_and_tells_no_tex(tab, serv
     assert of_package and not of_package[0] and of_package == sorted(of_package)
     snippets = tab.locator("ul.search p.context").all_inner_texts()
     assert snippets and not [text for text in snippets if re.search(r"\\[a-zA-Z(\[]", text)]
-
-
-@needs_site
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index", "explorer", "learning-rates"])
-def test_lines_of_charts_stand_out_from_their_ground(tab, name, scheme):
-    visit(tab, name, scheme=scheme)
-    tab.wait_for_selector(".interactive svg .line", state="attached")
-    seen = tab.evaluate(CONTRASTS)
-    low = {what: round(contrast, 2) for what, contrast in seen.items() if contrast < 3}  # WCAG 2.2, 1.4.11
-    assert len(seen) > 2 and not low
-
-
-@needs_site
-def test_the_explorer_follows_its_sliders(tab):
-    visit(tab, "explorer")
-    curve = tab.locator("svg .equation").first
-    curve.wait_for(state="attached")
-    before = curve.get_attribute("d")
-    tab.locator("input[name=weightDecay]").press("ArrowLeft")
-    tab.wait_for_function(
-        "(d) => document.querySelector('svg .equation').getAttribute('d') !== d", arg=before
-    )
 
 
 @needs_site
