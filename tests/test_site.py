@@ -21,6 +21,7 @@ from conftest import SITE, needs_site
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from lib import paths
+from lib.results import tries
 from lib.site import pdf, sheet
 
 MEGABYTE = 1_000_000
@@ -199,6 +200,7 @@ def test_the_whole_site_is_small():
 
 #: Sizes of the window, in pixels.
 PHONE, DESK = {"width": 400, "height": 800}, {"width": 1200, "height": 900}
+LAPTOP = {"width": 1366, "height": 768}
 #: Which way what is wider than its place can be moved, and which it is said to, by the order on the page.
 MOVES = """() => [...document.querySelectorAll("article *")]
   .filter((e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1)
@@ -207,6 +209,12 @@ MOVE = """() => document.querySelectorAll(".more-after").forEach((e) => { e.scro
 #: How far an equation begins before the place that it stands in, wherever it has been moved to.
 BEFORE = """() => [...document.querySelectorAll("article div.math")].map((e) =>
   e.getBoundingClientRect().left - e.scrollLeft - e.querySelector("mjx-math").getBoundingClientRect().left)"""
+#: How far below the top of the page each bar of code begins, and how many blocks of code are wider than their place.
+CODE = """() => [
+  [...document.querySelectorAll("article :is(.cell_input, details.hide)")].map((e) => e.getBoundingClientRect())
+    .filter(({ height }) => height).map(({ top }) => top + scrollY),
+  [...document.querySelectorAll("article .cell_input pre")].filter((e) => e.scrollWidth > e.clientWidth + 1).length,
+]"""
 #: What has to stand out, and by which colour.
 CHART_LINES = (".interactive svg :is(.line, .dots):not(.grid, .circle, .trail)", "stroke")
 CODE_WORDS = ("article pre span", "color")
@@ -322,6 +330,12 @@ def test_a_long_equation_begins_at_its_beginning(tab, opened):
     before = tab.evaluate(BEFORE)
     assert max(before, default=0) < 1  # what lies before the left end cannot be reached
     assert len(before) > 10 or opened.name != "derivations"
+
+
+def test_no_bar_of_code_is_on_the_first_screen_and_no_line_of_it_runs_out_of_the_page(tab, opened):
+    tab.set_viewport_size(LAPTOP)
+    tops, wide = tab.evaluate(CODE)
+    assert wide == 0 and (min(tops, default=1000) >= LAPTOP["height"] or opened.name not in tries.TRIES)
 
 
 def test_lines_of_charts_and_words_of_code_stand_out_by_day_and_by_night(tab, opened):

@@ -158,19 +158,3 @@ def test_a_click_enlarges_a_figure_and_another_puts_it_back(tab):
     assert tab.locator("dialog.enlarged img").evaluate("img => getComputedStyle(img).filter") == "none"
     tab.keyboard.press("Escape")
     tab.locator("dialog.enlarged").wait_for(state="detached")
-
-
-@needs_site
-@pytest.mark.parametrize(
-    "chapter", ["setup", "dynamics", "equilibrium", "batch-size", "momentum", "lars", "learning-rates"]
-)
-def test_no_bar_of_code_is_on_the_first_screen_of_a_chapter(tab, chapter):
-    visit(tab, chapter, 1366, 768)
-    bars = tab.locator("article :is(.cell_input, details.hide)").evaluate_all(
-        "all => all.filter(e => e.getBoundingClientRect().height && e.getBoundingClientRect().top < 768).length"
-    )
-    assert bars == 0
-    wide = tab.locator("article .cell_input pre").evaluate_all(
-        "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
-    )
-    assert wide == 0  # on a laptop no line of code runs out of the page
