@@ -22,7 +22,7 @@ from lib.site import book
 # one thread: equal numbers bit for bit, whatever the machine and whatever else it does
 torch.set_num_threads(1)
 # a test run keeps most of what it makes: to look for garbage as often as Python does takes a tenth of its time
-gc.set_threshold(100_000, 50, 50)
+gc.set_threshold(20_000, 20, 20)
 # Ctrl-C as at a terminal: a shell lets its background jobs, and all that these start, ignore it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
