@@ -91,7 +91,7 @@ def units(parameters: Mapping[str, Tensor], slices: Mapping[str, Sequence[slice]
             raise ValueError(
                 f"slices name {name!r}, which is no parameter of the model; see named_parameters()"
             )
-    found = {}
+    found: dict[str, tuple[str, tuple[slice, ...]]] = {}
     for name, parameter in parameters.items():
         if name not in slices:
             found[name] = name, ()
@@ -108,7 +108,7 @@ def _filters(model):
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.conv._ConvTransposeNd)
     }
-    filters = {}
+    filters: dict[str, list[tuple[slice | int, ...]]] = {}
     for name, w in model.named_parameters():
         if name in transposed:
             rows = len(w) // transposed[name]

@@ -102,7 +102,8 @@ class Chosen:
     @property
     def at(self) -> Scale:
         """The scale from which every experiment starts. Raises ValueError when the changes make no run."""
-        scale, changes = SCALES[self.scale], dict(self.changes)
+        scale = SCALES[self.scale]
+        changes: dict[str, Any] = dict(self.changes)
         seeds = int(changes.pop("seeds", scale.seeds))
         base = scale.base
         if "epochs" in changes:

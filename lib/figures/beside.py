@@ -1,5 +1,7 @@
 """One figure in grey behind another of the same kind: the recorded run behind one of the reader's own."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -21,7 +23,7 @@ def behind(figure: Figure, recorded: Figure) -> Figure:
         limits = [(*own(), *theirs()) for own, theirs in zip(_limits(axes), _limits(other), strict=True)]
         for line in other.lines:
             if line.get_transform().contains_branch_seperately(other.transData) == (True, True):
-                looks = {"linestyle": line.get_linestyle(), "marker": line.get_marker()}
+                looks: dict[str, Any] = {"linestyle": line.get_linestyle(), "marker": line.get_marker()}
                 # open circles stay open, so that a line among them is seen
                 if line.get_markerfacecolor() == "none":
                     looks |= {"markerfacecolor": "none", "markeredgewidth": line.get_markeredgewidth()}

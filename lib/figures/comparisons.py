@@ -3,6 +3,8 @@
 What stands for what is in `lib.figures.style`.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -168,7 +170,7 @@ def cost(per_image: pd.DataFrame, width: int, batch_size: int) -> Figure:
 
     ``per_image`` is of `lib.results.costs.per_image`.
     """
-    shape = {"rows": 2, "height": 5.5} if is_narrow() else {"columns": 2, "height": 3.5}
+    shape: dict[str, Any] = {"rows": 2, "height": 5.5} if is_narrow() else {"columns": 2, "height": 3.5}
     figure, (left, right) = new_axes(**shape, sharey=True)
     for axes, by, rows in (
         (left, "width", per_image[per_image["batch_size"] == batch_size]),

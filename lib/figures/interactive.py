@@ -99,7 +99,7 @@ def accuracy_against_lr(table: pd.DataFrame) -> HTML:
                 "optimum": _optimum(optima.loc[name], curve),
             }
         )
-    data = {
+    data: dict[str, object] = {
         "reference": scales.base(scales.DEFAULT_SCALE).lr,
         "lrs": _rounded(np.unique(table["lr"])),
         "networks": networks,

@@ -1,6 +1,7 @@
 """Plots of the open questions: one function for each takes tables of `lib.results.question_tables`."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ BAND = {"color": "black", "alpha": 0.08, "linewidth": 0}
 
 def _beside(height: float, tall: float, **kwargs):
     """Two axes, side by side, or on a phone one above the other."""
-    shape = {"rows": 2, "height": tall} if is_narrow() else {"columns": 2, "height": height}
+    shape: dict[str, Any] = {"rows": 2, "height": tall} if is_narrow() else {"columns": 2, "height": height}
     return new_axes(**shape, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """Claims at a glance: for each a strip with a dot for each layer, its interval, and the bound as a grey band."""
 
 from textwrap import fill
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,13 @@ from .style import layer_colours, styled
 
 Judged = list[tuple[Claim, Verdict | None]]
 BAND = {"color": "0.88", "zorder": 0}
-WORST = {"marker": "x", "markersize": 4, "linestyle": "none", "color": "0.35", "markeredgewidth": 0.8}
+WORST: dict[str, Any] = {
+    "marker": "x",
+    "markersize": 4,
+    "linestyle": "none",
+    "color": "0.35",
+    "markeredgewidth": 0.8,
+}
 #: Verdicts by shade and fill, which are seen in grey as well.
 _SHADES = {HOLDS: "#117733", INSIDE: "#117733", FAILS: "#AA3377", OUTSIDE: "#AA3377"}
 _UNRESOLVED = "0.45"

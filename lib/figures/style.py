@@ -52,7 +52,7 @@ _FORMS = {
     "lars": {"marker": "^", "color": "#7f1d4e"},
 }
 #: Colours of Paul Tol's muted scheme, which has enough of them; two are darker, to be seen on white.
-_BRANCHES = {
+_BRANCHES: dict[tuple[str, ...], tuple[str, str]] = {
     (): ("#000000", "o"),
     ("L1",): ("#0f97dc", "s"),
     ("L2",): ("#117733", "^"),

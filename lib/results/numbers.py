@@ -66,7 +66,10 @@ def of_equilibrium(table: pd.DataFrame, tolerance: float) -> Numbers:
     same of ``R_corrected``.
     """
     convolutions = table.drop(index=analysis.CLASSIFIER)
-    out = {"layers": len(convolutions), "classifier": round(float(table.loc[analysis.CLASSIFIER, "R"]), 4)}
+    out: Numbers = {
+        "layers": len(convolutions),
+        "classifier": round(float(table.loc[analysis.CLASSIFIER, "R"]), 4),
+    }
     for prefix, R in (("", convolutions["R"]), ("corrected_", convolutions["R_corrected"])):
         out |= {
             f"{prefix}low": round(float(R.min()), 4),

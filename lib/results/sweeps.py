@@ -64,7 +64,7 @@ def of_tuning(runs: list[Run]) -> Numbers:
     for name in ("sgd", "lars"):
         best = float(accuracies[name].idxmax())
         found |= {f"{name}_best": round(float(100 * accuracies[name].max()), 2), f"{name}_best_lr": best}
-    at_edge = [name.upper() for name in ("sgd", "lars") if found[f"{name}_best_lr"] in tried]
+    at_edge: list[str] = [name.upper() for name in ("sgd", "lars") if found[f"{name}_best_lr"] in tried]
     of_seeds = [learning_rates.best_tuned(runs, name) for name in ("lars", "sgd")]
     return (
         found
