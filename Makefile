@@ -43,7 +43,7 @@ all-tests: setup
 lint: setup
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	.venv/bin/python -m pyright
+	.venv/bin/python -m pyrefly check
 	.venv/bin/lint-imports
 
 # known vulnerabilities of what is installed; a package that could not be looked up is no pass

@@ -93,6 +93,7 @@ def _plain(value):
 def _of_class(name: str, settings: tuple) -> Law | None:
     found = _LAWS[name](**dict(settings))
     return found and found._replace(
+        # pyrefly: ignore[bad-argument-type], for these fields are the numbers
         **{name: float(getattr(found, name)) for name in Law._fields[:COEFFICIENTS]}
     )
 

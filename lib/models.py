@@ -82,6 +82,7 @@ def _as_images(pixels, like):
 def conv_bn_relu(channels_in: int, channels_out: int, pool: bool = False) -> nn.Sequential:
     """3×3 convolution without bias, batch norm, ReLU, and if asked a max pool to half height and width."""
     conv = Convolution(channels_in, channels_out)
+    # pyrefly: ignore[no-matching-overload], for modules of two classes are modules
     return nn.Sequential(OrderedDict(conv=conv, bn=BatchNormReLU(channels_out, pool)))
 
 

@@ -44,6 +44,7 @@ class WeightProbe:
         filters = sum(len(self.weights[i]) for i in self.filtered)
         self.filter_sums = torch.zeros(len(QUANTITIES), filters, device=self.weights[0].device)
         # versions of the weights, which tell whether an optimiser has written to them
+        # the type checker takes `before` for None alone, and knows no `self` behind the check in `after_step`
         self.before, self.after, self.moved = None, self._versions(), True
 
     @torch.no_grad()
@@ -54,7 +55,7 @@ class WeightProbe:
         ValueError when a weight has no gradient.
         """
         self._check_before()
-        self.before = self._versions()
+        self.before = self._versions()  # pyrefly: ignore[bad-assignment]
         weights, grads = wide(self.weights), wide([w.grad for w in self.weights if w.grad is not None])
         norms_sq = _norms_sq(grads)
         row = self.rows[self.step]
@@ -86,8 +87,9 @@ class WeightProbe:
         self.rows[self.step, 3] = _norms_sq(updates)
         if self.filtered:
             self.filter_sums[3] += self._filter_dots(updates, updates)
-        self.step += 1
-        self.after = self._versions()
+        self.step += 1  # pyrefly: ignore[attribute-assign-on-never]
+        self.after = self._versions()  # pyrefly: ignore[attribute-assign-on-never]
+        # pyrefly: ignore[attribute-assign-on-never]
         self.moved, self.before = self.after != self.before, None
 
     def fetch(self):

@@ -207,7 +207,7 @@ def build(config: Config, device) -> torch.nn.Module:
     with torch.no_grad():
         for w, scale in zip(weights, np.broadcast_to(config.init_scale, len(weights)), strict=True):
             w *= float(scale)
-    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return model.to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
 
 
 def batches(dataset: data.Dataset, choices: data.Choices, batch_size: int):

@@ -20,7 +20,7 @@ REQUIRED = {match["name"]: match for line in LINES if (match := LINE.fullmatch(l
 BY_NAME = {
     "ruff": ("Makefile", "-m ruff check"),
     "import-linter": ("pyproject.toml", "[tool.importlinter]"),
-    "pyright": ("pyproject.toml", "[tool.pyright]"),
+    "pyrefly": ("pyproject.toml", "[tool.pyrefly]"),
     "jupyter-book": ("lib/site/book.py", "jupyter_book.cli.main"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),

@@ -208,6 +208,7 @@ def learning_curves(tables: dict[str, list[pd.DataFrame]]) -> Figure:
         axes.fill_between(rows["epoch"], rows["low"], rows["high"], color=colour, alpha=0.2, linewidth=0)
         axes.plot(rows["epoch"], rows["test_accuracy"], color=colour, linewidth=1.5, label=form_name(form))
         ends[form_name(form)], colours[form_name(form)] = rows["test_accuracy"].iloc[-1], colour
+    # pyrefly: ignore[unbound-name], for there is a form at least
     axes.set(xlabel="epoch", ylabel="test accuracy", xlim=(0, rows["epoch"].max()))
     percent_ticks(axes)
     name_ends(axes, pd.Series(ends), colours)

@@ -49,6 +49,7 @@ def _colour(lab: np.ndarray) -> str:
         linear = np.linalg.solve(_CONES, cones)
         if linear.min() > -1e-3 and linear.max() < 1 + 1e-3:
             break
+    # pyrefly: ignore[unbound-name], for there is a chroma at least
     linear = np.clip(linear, 0, 1)
     return to_hex(tuple(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)))
 

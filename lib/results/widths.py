@@ -62,6 +62,7 @@ def text() -> str:
         return unsaid
     pairs = {FORMS[form]: tuple(map(of_layers, of_form)) for form, of_form in both.items()}
     said = [_compared(form, *pair) for form, pair in pairs.items()]
+    # pyrefly: ignore[no-matching-overload], for it takes a text out of a list with a star for None
     return "\n\n".join(filter(None, [*said, unsaid, _why(list(pairs.values())), _noise()]))
 
 

@@ -197,7 +197,7 @@ def _convolutions(config: Config, steps: int, device) -> Callable[[], None]:
         if name == CLASSIFIER:
             continue
         convolution = models.Convolution(layer.channels_in, layer.channels_out)
-        convolution.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        convolution.to(device, memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
         size = IMAGE_SIZE // layer.shrunk
         x, grad = (
             torch.randn(

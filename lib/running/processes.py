@@ -57,7 +57,7 @@ def _start() -> None:
 
 def _end_with_parent() -> None:
     """Ends this process when its parent is gone, killed perhaps; it would train on, and then wait for ever."""
-    parent_process().join()  # pyright: ignore[reportOptionalMemberAccess]
+    parent_process().join()  # pyrefly: ignore[missing-attribute]
     os._exit(1)
 
 
