@@ -44,7 +44,6 @@ class WeightProbe:
         filters = sum(len(self.weights[i]) for i in self.filtered)
         self.filter_sums = torch.zeros(len(QUANTITIES), filters, device=self.weights[0].device)
         # versions of the weights, which tell whether an optimiser has written to them
-        # the type checker takes `before` for None alone, and knows no `self` behind the check in `after_step`
         self.before, self.after, self.moved = None, self._versions(), True
 
     @torch.no_grad()
@@ -87,9 +86,9 @@ class WeightProbe:
         self.rows[self.step, 3] = _norms_sq(updates)
         if self.filtered:
             self.filter_sums[3] += self._filter_dots(updates, updates)
-        self.step += 1  # pyrefly: ignore[attribute-assign-on-never]
-        self.after = self._versions()  # pyrefly: ignore[attribute-assign-on-never]
-        # pyrefly: ignore[attribute-assign-on-never]
+        self.step += 1
+        self.after = self._versions()
+      
         self.moved, self.before = self.after != self.before, None
 
     def fetch(self):
