@@ -88,7 +88,6 @@ class WeightProbe:
             self.filter_sums[3] += self._filter_dots(updates, updates)
         self.step += 1
         self.after = self._versions()
-      
         self.moved, self.before = self.after != self.before, None
 
     def fetch(self):

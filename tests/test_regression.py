@@ -53,7 +53,8 @@ def test_the_demo_comes_to_equilibrium(form):
     shrinkage = 2 * s["lr"] * c.weight_decay * (1 - c.momentum) * s["weight_norm_sq"]
     sums = pd.DataFrame({"growth": growth, "shrinkage": shrinkage}).groupby(s["layer"], observed=True).sum()
     R = np.sqrt(sums["growth"] / sums["shrinkage"])
-    assert len(R) == 8 and abs(R.median() - 1) < 0.1 and (abs(R - 1) < 0.25).all(), R
+    # with other seeds the median is 0.95 ± 0.03, and a layer 0.75 to 1.4; without a factor of 2 it would be 1.34 or 0.67
+    assert len(R) == 8 and 0.8 < R.median() < 1.25 and R.between(0.5, 2).all(), R
 
 
 def test_images_have_the_numbers_of_other_seeds():
