@@ -72,6 +72,9 @@ def check_numbers(name: str, drawn: gallery.Picture) -> None:
 @pytest.mark.parametrize("name", gallery.FIGURES)
 def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records, name):
     scale = scale_of(name)
+    with library.asked() as needed:
+        gallery.FIGURES[name](scale)
+    assert bool(needed) != (name in gallery.OF_NO_RUN)
     drawn = gallery.picture(name, scale)
     assert isinstance(drawn.figure, Figure) and not plt.get_fignums()
     assert drawn.source.startswith(f"scale {scale}") or name == "cost"  # which is of no scale

@@ -111,15 +111,20 @@ def test_a_figure_drawn_twice_is_the_same_file(format):
 
 
 def test_a_file_has_all_of_its_figure_and_no_more():
-    figure, axes = layout.new_axes()
-    axes.annotate("outside", (1, 1), (1.2, 1.2), textcoords="axes fraction", annotation_clip=False)
-    figure.set_layout_engine("constrained")
+    """As much as matplotlib's own tight box, which lays the figure out and draws it to find the same."""
+
+    def figure():
+        figure, axes = layout.new_axes()
+        axes.set(yticks=[0, 1], yticklabels=["a name that needs room", "1"])
+        axes.annotate("outside", (1, 1), (1.2, 1.2), textcoords="axes fraction", annotation_clip=False)
+        plt.close(figure)
+        return figure
+
     tight = io.BytesIO()
-    figure.savefig(tight, format="svg", bbox_inches="tight")
-    plt.close(figure)
+    figure().savefig(tight, format="svg", bbox_inches="tight")
     sizes = [
         [float(size) for size in re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()]
-        for svg in (tight.getvalue().decode(), style.shown(figure).data)
+        for svg in (tight.getvalue().decode(), style.shown(figure()).data)
     ]
     np.testing.assert_allclose(*sizes, atol=3)  # points: text is measured in whole dots
 
