@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import Bbox
 
 from lib.config import LAYERS
 from lib.figures import comparisons, layout, style, vector
@@ -108,6 +110,29 @@ def test_a_figure_drawn_twice_is_the_same_file(format):
         return style.files(figure, *formats)
 
     assert drawn(format) == drawn(format) == drawn("svg", format)[1:]
+
+
+def test_a_layout_of_other_last_digits_gives_the_same_file(monkeypatch):
+    """The solver of layouts adds up in whatever order its objects lie in memory."""
+    execute = ConstrainedLayoutEngine.execute
+
+    def drawn(nudge):
+        def nudged(engine, figure):
+            execute(engine, figure)
+            for part in figure.subfigs:
+                part.bbox_relative.set_points(part.bbox_relative.get_points() + nudge)
+            for axes in figure.axes:
+                axes.set_position(Bbox(axes.get_position().get_points() + nudge))
+
+        figure = plt.figure(layout="constrained")
+        for part in figure.subfigures(2):
+            part.subplots().plot([0, 1], label="a")
+        plt.close(figure)
+        with monkeypatch.context() as patch:
+            patch.setattr(ConstrainedLayoutEngine, "execute", nudged)
+            return style.files(figure, "svg")
+
+    assert drawn(1e-13) == drawn(0) != drawn(1e-4)
 
 
 def test_a_file_has_all_of_its_figure_and_no_more():
