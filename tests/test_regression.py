@@ -124,7 +124,7 @@ WRONG = {
 @pytest.mark.parametrize("mutate", WRONG.values(), ids=WRONG)
 def test_a_wrong_training_is_caught(monkeypatch, mutate):
     mutate(monkeypatch)
-    assert len(outside("nesterov", numbers(train(RUNS["nesterov"], progress=False))))
+    assert len(outside("backbone", numbers(train(RUNS["backbone"], progress=False))))
 
 
 @pytest.mark.parametrize("form, without", [("lars-smoothed", "lars"), ("lars-turning", "lars")])
