@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import SITE, needs_site
 from PIL import Image
-from test_site import soup, visit
+from test_site import show_in, soup, visit
 
 from lib import data, paths, scales
 from lib.figures import examples, gallery, layout, vector
@@ -135,26 +135,36 @@ def test_the_numbers_to_take_are_those_of_the_library(name):
             np.testing.assert_allclose(taken[column], numbers[column], rtol=6e-4)
 
 
-@needs_site
+@pytest.fixture(scope="module")
+def opened(site, tab):
+    """A page with figures, in the tab."""
+    visit(tab, "equilibrium")
+    return tab
+
+
 @pytest.mark.parametrize("scheme, page_colour", [("light", vector.PAPER), ("dark", vector.NIGHT)])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(tab, scheme, page_colour, width):
-    visit(tab, "equilibrium", width, scheme=scheme)
-    picture = tab.locator("#fig-step img")
-    assert picture.evaluate("e => e.currentSrc").endswith("narrow.svg") == (width == 390)
+def test_a_figure_stands_on_the_page_that_its_reader_has_chosen(opened, scheme, page_colour, width):
+    opened.set_viewport_size({"width": width, "height": 900})
+    show_in(opened, scheme)
+    picture = opened.locator("#fig-step img")
+    opened.wait_for_function(
+        "([img, narrow]) => img.complete && img.currentSrc.endsWith('narrow.svg') === narrow",
+        arg=[picture.element_handle(), width == 390],
+    )
     shot = np.asarray(Image.open(io.BytesIO(picture.screenshot())).convert("RGB"))
     wanted = np.array([int(page_colour[i : i + 2], 16) for i in (1, 3, 5)])
     assert (np.abs(shot.astype(int) - wanted).max(axis=2) <= 2).mean() > 0.5
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@needs_site
-def test_a_click_enlarges_a_figure_and_another_puts_it_back(tab):
-    visit(tab, "equilibrium", 1400, scheme="dark")
-    small = tab.locator("#fig-step img").bounding_box()
-    tab.locator("#fig-step .enlarge").click()
-    assert tab.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
+def test_a_click_enlarges_a_figure_and_another_puts_it_back(opened):
+    opened.set_viewport_size({"width": 1400, "height": 900})
+    show_in(opened, "dark")
+    small = opened.locator("#fig-step img").bounding_box()
+    opened.locator("#fig-step .enlarge").click()
+    assert opened.locator("dialog.enlarged img").bounding_box()["width"] > 1.3 * small["width"]
     # it is drawn for the dark, which the theme would dim once more
-    assert tab.locator("dialog.enlarged img").evaluate("img => getComputedStyle(img).filter") == "none"
-    tab.keyboard.press("Escape")
-    tab.locator("dialog.enlarged").wait_for(state="detached")
+    assert opened.locator("dialog.enlarged img").evaluate("img => getComputedStyle(img).filter") == "none"
+    opened.keyboard.press("Escape")
+    opened.locator("dialog.enlarged").wait_for(state="detached")
