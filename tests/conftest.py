@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from nbval.plugin import IPyNbFile
 
 from lib import config, data, paths
 from lib.config import Config, layers_of
@@ -92,22 +94,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
-class WithoutPictures:
-    """Leaves figures out of what nbval compares, vectors as it itself leaves out ``image/png``.
+class Chapters:
+    """How nbval runs chapters: those of a worker in one kernel, and their outputs compared without pictures.
 
-    The bytes of a picture depend on fonts and library versions; the numbers that it shows are
-    compared as text, and figures have tests of their own.
+    To start a kernel takes longer than most chapters. Each finds no names but its own; what the library has read
+    stays read. The bytes of a picture depend on fonts and library versions; the numbers that it shows are compared
+    as text, and figures have tests of their own. Vectors are left out as nbval itself leaves out ``image/png``.
     """
 
+    def __init__(self) -> None:
+        self.kernel = None
+
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
-        """Of the collectors, only nbval's compares."""
-        if hasattr(collector, "skip_compare"):
+        if isinstance(collector, IPyNbFile):
             collector.skip_compare += ("image/svg+xml",)
+            collector.setup, collector.teardown = partial(self.begin, collector), lambda: None
+
+    def begin(self, chapter: IPyNbFile) -> None:
+        """Gives a chapter the kernel, or a new one where that has ended."""
+        if self.kernel is None or not self.kernel.is_alive():
+            IPyNbFile.setup(chapter)
+            self.kernel = chapter.kernel
+        chapter.kernel = self.kernel
+        self.kernel.await_idle(self.kernel.execute_cell_input("%reset -f"), LIMIT)
+
+    def pytest_sessionfinish(self) -> None:
+        if self.kernel is not None and self.kernel.is_alive():
+            self.kernel.stop()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Chapters are not below this folder, where alone the hooks of this file would be called."""
-    config.pluginmanager.register(WithoutPictures())
+    config.pluginmanager.register(Chapters())
 
 
 def synthetic_run(config: Config = TINY, layers=tuple(LAYERS), steps_per_epoch: int = 5) -> Run:
