@@ -22,7 +22,6 @@ BY_NAME = {
     "import-linter": ("pyproject.toml", "[tool.importlinter]"),
     "pyrefly": ("pyproject.toml", "[tool.pyrefly]"),
     "jupyter-book": ("lib/site/book.py", "jupyter_book.cli.main"),
-    "nbval": ("Makefile", "--nbval"),
     "pytest-xdist": ("Makefile", "-n 2"),
     "pytest-mpl": ("pyproject.toml", "--mpl"),
     "sphinxcontrib-bibtex": ("_config.yml", "bibtex_bibfiles"),
