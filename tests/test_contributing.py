@@ -17,12 +17,16 @@ PLACE = r"(?:In|At the end of) `(?P<file>[^`]+)`(?:, (?P<side>above|below) `(?P<
 EDIT = re.compile(PLACE + r"```python\n(?P<code>.*?)```", re.DOTALL)
 #: The demo is a matter of minutes; in a copy of it, seconds do.
 DEMO = 'Config(dataset="digits", width=8, batch_size=64)'
-TINY = 'Config(dataset="digits", width=8, batch_size=500, epochs=2, peak_epoch=0.5)'
-#: The command line, called for each of some lists of arguments in one process, where torch is loaded once; what
-#: it printed, by command.
+TINY = 'Config(dataset="digits", width=8, batch_size=40, epochs=2, peak_epoch=0.5)'
+#: The command line, called for each of some lists of arguments in one process, where torch is loaded once, with an
+#: epoch of four steps; what it printed, by command.
 ONE_AFTER_THE_OTHER = """
 import contextlib, io, json, sys
+import pytest
 from lib import __main__
+sys.path.append("tests")
+import conftest
+conftest.few_images(pytest.MonkeyPatch())
 printed = {}
 for arguments in json.loads(sys.argv[1]):
     sys.argv[1:] = arguments

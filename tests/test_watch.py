@@ -159,7 +159,7 @@ def test_correlated_gradients_are_corrected_for(memory, nesterov):
     def make(groups):
         return torch.optim.SGD(groups, lr=1.0, momentum=0.8, nesterov=nesterov)
 
-    plain = trained(make, 1200, Noise(memory=memory), correlation=False, every=3, **how).table()
+    plain = trained(make, 600, Noise(memory=memory), correlation=False, every=3, **how).table()
     corrected = trained(make, 1200, Noise(memory=memory), every=3, **how).table()
     np.testing.assert_allclose(corrected["R"], 1, atol=0.05)
     np.testing.assert_allclose(corrected["rotation_over_predicted"], 1, atol=0.05)
