@@ -70,12 +70,14 @@ def check_numbers(name: str, drawn: gallery.Picture) -> None:
 
 
 @pytest.mark.parametrize("name", gallery.FIGURES)
-def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records, name):
-    scale = scale_of(name)
-    with library.asked() as needed:
-        gallery.FIGURES[name](scale)
-    assert bool(needed) != (name in gallery.OF_NO_RUN)
+def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records, name, monkeypatch):
+    scale, asked = scale_of(name), []
+    depends_on = gallery.those_it_depends_on
+    monkeypatch.setattr(
+        gallery, "those_it_depends_on", lambda name, *of: asked.append(of[0]) or depends_on(name, *of)
+    )
     drawn = gallery.picture(name, scale)
+    assert [bool(needed) for needed in asked] == [name not in gallery.OF_NO_RUN]
     assert isinstance(drawn.figure, Figure) and not plt.get_fignums()
     assert drawn.source.startswith(f"scale {scale}") or name == "cost"  # which is of no scale
     assert drawn.source.endswith(f"; `python -m lib figure {name} --scale {scale}`")

@@ -619,6 +619,10 @@ def test_a_loss_that_is_none_is_refused(loss, message):
 COUNT = iter(range(1, 1000))
 
 
+#: The layers of torchvision's vit_b_16, each a tenth as wide.
+NARROW = {"patch_size": 16, "num_layers": 12, "num_heads": 12, "hidden_dim": 72, "mlp_dim": 288}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "invariant", "of"),
@@ -628,9 +632,7 @@ def test_networks_of_torchvision(name, size, invariant, of):
     """Every convolution before batch norm; and none of a vision transformer, whose stream has biases."""
     models = data.torchvision("models")
 
-    # the layers of vit_b_16, each a tenth as wide
-    small = {"patch_size": 16, "num_layers": 12, "num_heads": 12, "hidden_dim": 72, "mlp_dim": 288}
-    how = {"image_size": size} | small if name == "VisionTransformer" else {}
+    how = NARROW | {"image_size": size} if name == "VisionTransformer" else {}
     torch.manual_seed(0)
     model = getattr(models, name)(num_classes=10, **how)
     x, y = torch.randn(4, 3, size, size), torch.tensor([1, 7, 2, 0])
