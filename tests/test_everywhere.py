@@ -379,7 +379,7 @@ THEIR_OWN |= {"savefig.facecolor": "red", "svg.fonttype": "none", "lines.linewid
 @pytest.mark.parametrize("format", ["svg", "png"])
 def test_a_readers_matplotlibrc_changes_no_figure(format):
     def drawn():
-        figure = gallery.picture("schedule", "small").figure
+        figure = gallery.picture("schedule", "small").draw()
         return style.files(figure, format), figure
 
     plain, _ = drawn()

@@ -60,12 +60,12 @@ def drawn_numbers(figure: Figure, across: bool) -> np.ndarray:
     return numbers[np.isfinite(numbers)]
 
 
-def check_numbers(name: str, drawn: gallery.Picture) -> None:
+def check_numbers(name: str, drawn: gallery.Picture, figure: Figure) -> None:
     """Every number that is drawn is in the table."""
     known = np.sort(drawn.numbers.select_dtypes("number").to_numpy(dtype=float), axis=None)
     # what is further out than that is drawn there
     known = np.append(known[np.isfinite(known)], [strips.FAR, -question_plots.FAR, question_plots.FAR])
-    shown = drawn_numbers(drawn.figure, across=name.startswith("claims") or name in ROWS)
+    shown = drawn_numbers(figure, across=name.startswith("claims") or name in ROWS)
     assert len(shown) and np.abs(shown[:, None] - known).min(axis=1).max() < 1e-9
 
 
@@ -77,8 +77,9 @@ def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records
         gallery, "those_it_depends_on", lambda name, *of: asked.append(of[0]) or depends_on(name, *of)
     )
     drawn = gallery.picture(name, scale)
+    figure = drawn.draw()
     assert [bool(needed) for needed in asked] == [name not in gallery.OF_NO_RUN]
-    assert isinstance(drawn.figure, Figure) and not plt.get_fignums()
+    assert isinstance(figure, Figure) and not plt.get_fignums()
     assert drawn.source.startswith(f"scale {scale}") or name == "cost"  # which is of no scale
     assert drawn.source.endswith(f"; `python -m lib figure {name} --scale {scale}`")
     if name not in gallery.OF_NO_RUN and not name.startswith("claims"):  # which are of many runs
@@ -86,7 +87,7 @@ def test_every_figure_is_drawn_with_its_numbers_and_its_source(synthetic_records
         assert re.search("seeds? 0", drawn.source)
         assert not drawn.numbers.isna().all().any()
     if name not in DRAWINGS:
-        check_numbers(name, drawn)
+        check_numbers(name, drawn, figure)
 
 
 #: Another value of every knob.
@@ -98,9 +99,9 @@ OTHERS |= {"architecture": "backbone", "width": 4}
 def test_a_figure_of_no_run_depends_on_what_is_said_and_on_nothing_else(name):
     def drawn(**changes):
         with library.asked() as needed:
-            figure, numbers, _ = gallery.FIGURES[name](scales.chosen("demo", **changes))
+            draw, numbers, _ = gallery.FIGURES[name](scales.chosen("demo", **changes))
         assert not needed
-        return style.files(figure, "svg"), numbers.to_csv()
+        return style.files(draw(), "svg"), numbers.to_csv()
 
     assert OTHERS.keys() == {*scales.KNOBS}
     counted, as_recorded = gallery.OF_NO_RUN[name], drawn()

@@ -374,8 +374,8 @@ def test_the_recorded_run_is_drawn_in_grey_behind(trained):
     record("dynamics")
     record("dynamics", weight_decay=0.002)
     chosen = scales.chosen("demo", weight_decay=0.002)
-    alone, both = (gallery.picture("step", chosen, beside).figure for beside in (False, True))
-    recorded = gallery.picture("step", "demo").figure
+    alone, both = (gallery.picture("step", chosen, beside).draw() for beside in (False, True))
+    recorded = gallery.picture("step", "demo").draw()
     for axes, with_it, other in zip(alone.axes, both.axes, recorded.axes, strict=True):
         assert len(other.lines) == 2  # circles and theory
         grey = [line for line in with_it.lines if line.get_color() == "0.75"]

@@ -1,5 +1,6 @@
 """One figure in grey behind another of the same kind: the recorded run behind one of the reader's own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ GREY = {"color": "0.75", "zorder": 0.5, "label": "_recorded"}
 
 
 @styled
-def behind(figure: Figure, recorded: Figure) -> Figure:
-    """The first figure, with the lines and points of the second in grey behind its own, panel by panel.
+def behind(draw: Callable[[], Figure], draw_recorded: Callable[[], Figure]) -> Figure:
+    """The figure that the first draws, with the lines and points of the second in grey behind its own, panel by panel.
 
     Panels are told by their titles; limits grow until both fit. Lines that span the axes stay with their figure.
     """
+    figure, recorded = draw(), draw_recorded()
     panels = {axes.get_title(): axes for axes in recorded.axes if axes.get_visible()}
     for axes in figure.axes:
         if (other := panels.get(axes.get_title())) is None:

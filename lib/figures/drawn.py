@@ -1,14 +1,14 @@
-"""What the functions have in common that draw the figures of `lib.figures.gallery`."""
+"""What the functions have in common that make the figures of `lib.figures.gallery`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from ..run import Run
 
-#: The figure, its numbers, and the runs that they are from, or what else they are from in words.
-Drawn = tuple[Figure, pd.DataFrame, list[Run] | str]
+#: What draws the figure, its numbers, and the runs that they are from, or what else they are from in words.
+Drawn = tuple[Callable[[], Figure], pd.DataFrame, list[Run] | str]
 #: Those of SGD.
 FORMS = ("sgd", "heavy-ball", "nesterov")
 

@@ -25,9 +25,9 @@ SUFFIXES = (".svg", ".png", ".pdf", ".csv")
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure, the numbers it shows as a table, and a line of Markdown on where they come from."""
+    """What draws a figure, the numbers it shows as a table, and a line of Markdown on where they come from."""
 
-    figure: Figure
+    draw: Callable[[], Figure]
     numbers: pd.DataFrame
     source: str
 
@@ -42,16 +42,16 @@ def picture(name: str, scale: str | Chosen | Given, beside: bool = False) -> Pic
     if not isinstance(scale, Given):
         scale = scales.chosen(scale)
     with library.asked() as needed:
-        figure, numbers, runs = FIGURES[name](scale)
+        draw, numbers, runs = FIGURES[name](scale)
     about = runs if isinstance(runs, str) else analysis.describe(runs, scale)
     options = scale.options if isinstance(scale, Given) else _that_count(name, needed, scale).options
     options += " --beside" if beside else ""
     source = f"{about}; `{paths.COMMAND} figure {name} {options}`"  # code: prose makes a dash of two hyphens
     if beside:
-        recorded, _, runs = FIGURES[name](scale.scale)
-        figure = behind(figure, recorded)
+        draw_recorded, _, runs = FIGURES[name](scale.scale)
+        draw = partial(behind, draw, draw_recorded)
         source += f"; grey: {runs if isinstance(runs, str) else analysis.describe(runs, scale.scale)}"
-    return Picture(figure, numbers, source)
+    return Picture(draw, numbers, source)
 
 
 def _that_count(name: str, needed: list[str], chosen: Chosen) -> Chosen:
@@ -87,11 +87,12 @@ def show(name: str, scale: str | Chosen) -> SVG:
 
     try:
         drawn = picture(name, scale)
+        shown = style.shown(drawn.draw())
     except (DivergedError, ValueError):
         glue(f"source-{name}", Markdown("not drawn, see above"), display=False)
         raise
     glue(f"source-{name}", Markdown(drawn.source), display=False)
-    return style.shown(drawn.figure)
+    return shown
 
 
 def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool = False) -> Path:
@@ -104,7 +105,7 @@ def save(name: str, scale: str | Chosen | Given, path: str | Path, beside: bool 
     if suffix == ".csv" and drawn.numbers.empty:
         raise ValueError(f"{name} is a drawing; it has no numbers to write to {path}")
     with files.whole(path) as file:
-        file.write(table(drawn) if suffix == ".csv" else style.files(drawn.figure, suffix[1:])[0])
+        file.write(table(drawn) if suffix == ".csv" else style.files(drawn.draw(), suffix[1:])[0])
     return path
 
 

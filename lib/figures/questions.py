@@ -1,7 +1,9 @@
-"""The figures of the post's open questions from the records of a scale: a function draws that of each question.
+"""The figures of the post's open questions from the records of a scale: a function has that of each question.
 
 `lib.figures.gallery` has their names. ``scale`` is as of `lib.library.runs`, which also says what they raise.
 """
+
+from functools import partial
 
 import pandas as pd
 
@@ -18,7 +20,7 @@ def plateau(scale: str) -> Drawn:
     by_epoch = question_tables.corrected_by_epoch(forms, decay)
     filters = question_tables.filters({form: forms[form] for form in FORMS})
     numbers = pd.concat([by_epoch, filters], ignore_index=True)
-    return question_plots.plateau(by_epoch, filters), numbers, all_runs(forms)
+    return partial(question_plots.plateau, by_epoch, filters), numbers, all_runs(forms)
 
 
 def lars_parts(scale: str) -> Drawn:
@@ -26,7 +28,7 @@ def lars_parts(scale: str) -> Drawn:
     parts = ("clipped", "decay-follows", "lars-turning", "lars-annealed", "lars-smoothed")
     forms = {form: library.runs(scale, f"lars-parts/{form}") for form in ("heavy-ball", *parts, "lars")}
     table = question_tables.accuracies(forms)
-    return question_plots.gap(table), table, all_runs(forms)
+    return partial(question_plots.gap, table), table, all_runs(forms)
 
 
 def start(scale: str) -> Drawn:
@@ -39,7 +41,7 @@ def start(scale: str) -> Drawn:
     ratios = question_tables.ratios_by_epoch(by_scale)
     table = question_tables.by_initial_scale([*all_runs(usual), *all_runs(forms)])
     runs = [*all_runs(forms), *all_runs(usual)]
-    return question_plots.start(ratios, table), pd.concat([ratios, table]), runs
+    return partial(question_plots.start, ratios, table), pd.concat([ratios, table]), runs
 
 
 def adam(scale: str) -> Drawn:
@@ -49,7 +51,7 @@ def adam(scale: str) -> Drawn:
     forms = {call: library.runs(scale, name) for call, name in zip(called, names, strict=True)}
     forms = {call: analysis.with_steps(runs) for call, runs in forms.items()}
     table = question_tables.rotations(forms, forms["heavy-ball"][0])
-    return question_plots.rotations(table), table, all_runs(forms)
+    return partial(question_plots.rotations, table), table, all_runs(forms)
 
 
 def layers(scale: str) -> Drawn:
@@ -58,11 +60,11 @@ def layers(scale: str) -> Drawn:
     baseline = library.runs(scale, "layers/baseline")
     moved = [run for form, runs in forms.items() for run in runs if form.startswith(("up-", "down-"))]
     table = question_tables.vertices(baseline, moved)
-    return question_plots.vertices(table), table, [*baseline, *moved]
+    return partial(question_plots.vertices, table), table, [*baseline, *moved]
 
 
 def decay(scale: str) -> Drawn:
     """Rotation and training accuracy against λ, with no decay, the usual one and more."""
     runs = library.runs(scale, "decay")
     table = question_tables.against_rate(runs)
-    return question_plots.decay(table), table, runs
+    return partial(question_plots.decay, table), table, runs

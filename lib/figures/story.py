@@ -1,7 +1,9 @@
-"""The figures of the post's story from the records of a scale: each function draws one, or a few that are alike.
+"""The figures of the post's story from the records of a scale: each function has one, or a few that are alike.
 
 `lib.figures.gallery` has their names. ``scale`` is as of `lib.library.runs`, which also says what they raise.
 """
+
+from functools import partial
 
 import pandas as pd
 
@@ -40,28 +42,28 @@ def vectors(scale: str) -> Drawn:
     """The same gradient moves short weights further than long ones."""
     points = {f"|w| = {length:g}": diagrams.step(length) for length in (0.5, 1.0)}
     numbers = {name: pd.DataFrame(at, columns=["x", "y"]) for name, at in points.items()}
-    return diagrams.vectors(), _stacked(numbers, "vector"), f"scale {scale}: drawn from the formula"
+    return diagrams.vectors, _stacked(numbers, "vector"), f"scale {scale}: drawn from the formula"
 
 
 def collapsed(scale: str) -> Drawn:
     """Norms and gradients that differ from layer to layer, and steps that do not."""
     run = _first(scale, "dynamics/sgd")
     table = collapse.table(_steps(run))
-    return collapse.layers(table, "√(2λα)"), table, [run]
+    return partial(collapse.layers, table, "√(2λα)"), table, [run]
 
 
 def augmentation(scale: str) -> Drawn:
     """Images as they are, and as training sees them."""
     dataset = scales.base(scale).dataset
-    figure = comparisons.images(examples.read(dataset))
-    return figure, pd.DataFrame(), f"scale {scale}: {examples.SOURCES[dataset]}"
+    draw = partial(comparisons.images, examples.read(dataset))
+    return draw, pd.DataFrame(), f"scale {scale}: {examples.SOURCES[dataset]}"
 
 
 def network(scale: str) -> Drawn:
     """The network of the base run."""
     base = scales.base(scale)
-    figure = diagrams.network(base, image_size={"digits": 16, "cifar10": 32}[base.dataset])
-    return figure, pd.DataFrame(), f"scale {scale}"
+    draw = partial(diagrams.network, base, image_size={"digits": 16, "cifar10": 32}[base.dataset])
+    return draw, pd.DataFrame(), f"scale {scale}"
 
 
 def schedule(scale: str) -> Drawn:
@@ -69,7 +71,7 @@ def schedule(scale: str) -> Drawn:
     base = scales.base(scale)
     numbers = pd.DataFrame({"epoch": range(base.epochs + 1)})
     numbers["lr"] = base.lr_schedule(numbers["epoch"])
-    return comparisons.schedule(base.lr_schedule, base.epochs), numbers, f"scale {scale}"
+    return partial(comparisons.schedule, base.lr_schedule, base.epochs), numbers, f"scale {scale}"
 
 
 def accuracy(scale: str, *names: str) -> Drawn:
@@ -80,7 +82,8 @@ def accuracy(scale: str, *names: str) -> Drawn:
             raise DivergedError(run)
     tables = {form: [run.epochs for run in runs] for form, runs in forms.items()}
     numbers = {form: reduced.over_runs(each, "test_accuracy") for form, each in tables.items()}
-    return comparisons.learning_curves(tables), _stacked(_named(numbers), "form"), all_runs(forms)
+    draw = partial(comparisons.learning_curves, tables)
+    return draw, _stacked(_named(numbers), "form"), all_runs(forms)
 
 
 def norm_change(scale: str, column: str) -> Drawn:
@@ -88,7 +91,8 @@ def norm_change(scale: str, column: str) -> Drawn:
     run = _first(scale, "dynamics/sgd")
     table = _steps(run)
     limits = plots.shared_limits(table["growth"], table["shrinkage"])  # those of both figures
-    return plots.norm_change(table, column, limits), reduced.averaged(table, column), [run]
+    draw = partial(plots.norm_change, table, column, limits)
+    return draw, reduced.averaged(table, column), [run]
 
 
 def balance(scale: str) -> Drawn:
@@ -96,21 +100,22 @@ def balance(scale: str) -> Drawn:
     run = _first(scale, "dynamics/sgd")
     table = _steps(run)
     circles, ratios = reduced.circles(table, "growth", "shrinkage"), plots.growth_over_shrinkage(table)
-    return plots.balance(table), pd.concat([circles, ratios], ignore_index=True), [run]
+    return partial(plots.balance, table), pd.concat([circles, ratios], ignore_index=True), [run]
 
 
 def weight_norms(scale: str) -> Drawn:
     """Figure 4: |w|² over that of the start."""
     run = _first(scale, "dynamics/sgd")
     table = _steps(run)
-    return plots.weight_norms(table), reduced.averaged(table, "norm_sq_relative"), [run]
+    return partial(plots.weight_norms, table), reduced.averaged(table, "norm_sq_relative"), [run]
 
 
 def step(scale: str, form: str, line: str) -> Drawn:
     """Figures 5 and 7: λ|g|/|w| of a form, and its line, which is called so."""
     run = _first(scale, f"dynamics/{form}")
     table = _steps(run)
-    return plots.effective_step(table, line), reduced.circles(table, "ratio", "predicted"), [run]
+    draw = partial(plots.effective_step, table, line)
+    return draw, reduced.circles(table, "ratio", "predicted"), [run]
 
 
 def equilibrium(scale: str, names: tuple[str, ...], tolerance: float, corrected: bool = False) -> Drawn:
@@ -120,7 +125,7 @@ def equilibrium(scale: str, names: tuple[str, ...], tolerance: float, corrected:
     draw = comparisons.correction if corrected else comparisons.equilibrium
     shown = ["R", "R_corrected"] if corrected else ["R", "low", "high"]
     return (
-        draw(tables, tolerance=tolerance),
+        partial(draw, tables, tolerance=tolerance),
         pd.concat(_named(tables), names=["form"])[shown],
         all_runs(forms),
     )
@@ -130,7 +135,7 @@ def lag(scale: str, form: str) -> Drawn:
     """R against the epoch, measured and from the norm equation."""
     run, *others = analysis.with_steps(library.runs(scale, f"dynamics/{form}"))
     table = analysis.ratio_by_epoch(run, others)
-    return plots.ratio_by_epoch(table), table.dropna(axis=1, how="all"), [run, *others]
+    return partial(plots.ratio_by_epoch, table), table.dropna(axis=1, how="all"), [run, *others]
 
 
 def correlation(scale: str) -> Drawn:
@@ -139,14 +144,14 @@ def correlation(scale: str) -> Drawn:
     table = _steps(run)
     means = reduced.means(table, "correlation").rename(columns={"correlation": "mean of the epoch"})
     numbers = pd.concat([reduced.circles(table, "correlation"), means], ignore_index=True)
-    return plots.gradient_correlation(table), numbers, [run]
+    return partial(plots.gradient_correlation, table), numbers, [run]
 
 
 def noise(scale: str) -> Drawn:
     """|g| against the batch size, at weights that are held still."""
     runs = library.runs(scale, "gradient-noise/frozen")
     table = analysis.noise(runs)
-    return comparisons.gradient_noise(table), comparisons.noise_norms(table), runs
+    return partial(comparisons.gradient_noise, table), comparisons.noise_norms(table), runs
 
 
 def batch_sizes(scale: str) -> Drawn:
@@ -154,16 +159,16 @@ def batch_sizes(scale: str) -> Drawn:
     runs = [_first(scale, name) for name in ("dynamics/heavy-ball", "batch-size/quarter-batch")]
     tables = {f"N = {run.config.batch_size}": _steps(run) for run in runs}
     numbers = {batch: reduced.root_mean_squares(t, ["ratio", "predicted"]) for batch, t in tables.items()}
-    return plots.batch_sizes(tables), _stacked(numbers, "batch"), runs
+    return partial(plots.batch_sizes, tables), _stacked(numbers, "batch"), runs
 
 
 def rotation(scale: str, *names: str) -> Drawn:
     """|Δw|/|w| over its prediction: of the convolutions, as the classifier, far off, would leave no room for them."""
     forms = {name.partition("/")[2]: analysis.with_steps(library.runs(scale, name)) for name in names}
     tables = {f: analysis.rotations(runs).drop(index=analysis.CLASSIFIER) for f, runs in forms.items()}
-    figure = comparisons.equilibrium(tables, 0.05, "rotation")
+    draw = partial(comparisons.equilibrium, tables, 0.05, "rotation")
     numbers = pd.concat(_named(tables), names=["form"]).rename(columns={"R": "rotation"})
-    return figure, numbers, all_runs(forms)
+    return draw, numbers, all_runs(forms)
 
 
 def side_by_side(scale: str, column: str, label: str, log: bool = False) -> Drawn:
@@ -174,7 +179,8 @@ def side_by_side(scale: str, column: str, label: str, log: bool = False) -> Draw
     }
     tables = {form: _steps(run) for form, run in runs.items()}
     numbers = {form: reduced.averaged(t, column) for form, t in tables.items()}
-    return plots.side_by_side(tables, column, label, log), _stacked(numbers, "form"), list(runs.values())
+    draw = partial(plots.side_by_side, tables, column, label, log)
+    return draw, _stacked(numbers, "form"), list(runs.values())
 
 
 def sweep(scale: str, smooth: bool) -> Drawn:
@@ -184,13 +190,14 @@ def sweep(scale: str, smooth: bool) -> Drawn:
     if not smooth:
         by = [table["architecture"], table["lr"]]
         means = table.groupby(by, observed=True)["accuracy"].transform("mean")
-        return comparisons.accuracy_against_lr(table), table.assign(mean=means), runs
+        return partial(comparisons.accuracy_against_lr, table), table.assign(mean=means), runs
     table = learning_rates.with_enough(table)
     curves = learning_rates.smoothed(table)
     optima = tops.optima(table)
     diverged = table.loc[table["diverged"], ["architecture", "lr"]]
     drawn = {"curve": curves, "λ*": comparisons.marks(curves, optima), "diverged": diverged}
-    return comparisons.accuracy_against_lr(table, curves, optima), _stacked(drawn, "what"), runs
+    draw = partial(comparisons.accuracy_against_lr, table, curves, optima)
+    return draw, _stacked(drawn, "what"), runs
 
 
 def cost(scale: str) -> Drawn:
@@ -200,7 +207,7 @@ def cost(scale: str) -> Drawn:
     table = table[table["variant"].isin(style.VARIANTS)].reset_index(drop=True)
     m = measured[0].machine
     source = f"{m['processor']}, {m['cores']} cores, {m['date']}"
-    return comparisons.cost(table, base.width, base.batch_size), table, source
+    return partial(comparisons.cost, table, base.width, base.batch_size), table, source
 
 
 def precision(scale: str) -> Drawn:
@@ -209,7 +216,7 @@ def precision(scale: str) -> Drawn:
     table = precisions.by_layer(forms)
     numbers = table.assign(form=table["form"].map(style.form_name))
     runs = [run for of_precisions in forms.values() for run in all_runs(of_precisions)]
-    return precision_figure.side_by_side(table), numbers, runs
+    return partial(precision_figure.side_by_side, table), numbers, runs
 
 
 def verdict_strips(scale: str, chapter: str | None = None) -> Drawn:
@@ -219,4 +226,4 @@ def verdict_strips(scale: str, chapter: str | None = None) -> Drawn:
     draw = strips.strips if chapter else strips.overview
     numbers = {c.name: found.layers if chapter else strips.relative(found) for c, found in judged if found}
     table = pd.concat(numbers, names=["claim", "layer"]) if numbers else pd.DataFrame()
-    return draw(judged), table, f"scale {scale}: {verdicts.about(scale)}"
+    return partial(draw, judged), table, f"scale {scale}: {verdicts.about(scale)}"

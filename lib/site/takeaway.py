@@ -54,14 +54,15 @@ def write(name: str, chosen: Chosen, folder: Path) -> Files:
     """Draws a figure, for a screen and for a phone, and writes all its files; raises what `gallery.picture` raises."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = gallery.picture(name, chosen)
+    wide = drawn.draw()
     with layout.narrow():
-        narrow = gallery.picture(name, chosen)
+        narrow = drawn.draw()
     svg, png, csv = (folder / f"{name}{suffix}" for suffix in (".svg", ".png", ".csv"))
     slim = folder / f"{name}-narrow.svg"
-    contents = [*style.files(drawn.figure, "svg", "png"), *style.files(narrow.figure, "svg")]
+    contents = [*style.files(wide, "svg", "png"), *style.files(narrow, "svg")]
     for path, content in zip((svg, png, slim), contents, strict=True):
         path.write_bytes(content)
     if drawn.numbers.empty:
-        return Files(svg, slim, png, None, drawn.figure.get_gid())
+        return Files(svg, slim, png, None, wide.get_gid())
     csv.write_bytes(gallery.table(drawn))
-    return Files(svg, slim, png, csv, drawn.figure.get_gid())
+    return Files(svg, slim, png, csv, wide.get_gid())
