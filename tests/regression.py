@@ -33,14 +33,15 @@ def short(config: Config, times: int = 8) -> Config:
 
 
 BASE = scales.SCALES["demo"].base
-#: Each way of training that an experiment of the demo has.
+BACKBONE = replace(BASE, architecture="backbone")
+#: Each way of training that an experiment of the demo has, on a network that is quick to train where that tells as much.
 RUNS = {
     "heavy-ball": short(BASE),
-    "sgd": short(replace(BASE, momentum=0.0, lr=10 * BASE.lr)),
-    "nesterov": short(replace(BASE, nesterov=True)),
+    "sgd": short(replace(BACKBONE, momentum=0.0, lr=10 * BASE.lr)),
+    "nesterov": short(replace(BACKBONE, nesterov=True)),
     "lars": short(replace(BASE, optimizer="lars")),
     "quarter-batch": short(replace(BASE, batch_size=BASE.batch_size // 4, lr=BASE.lr / 4), times=12),
-    "backbone": short(replace(BASE, architecture="backbone")),
+    "backbone": short(BACKBONE),
 }
 
 
