@@ -1,5 +1,6 @@
 """The command line: ``python -m lib``, or by the name of the installed package."""
 
+import gc
 import shlex
 import sys
 from pathlib import Path
@@ -330,6 +331,7 @@ def main() -> None:
     """Runs the command line; an expected error ends with one line and exit code 1."""
     from .machinery import machine
 
+    gc.set_threshold(50_000, 20, 20)  # to load torch and pandas takes a third longer with Python's own
     machine.print_what_can_be_printed()
     try:
         cli(prog_name=paths.COMMAND)

@@ -5,7 +5,6 @@ begins as soon as the chapters are known, in processes of its own, while the pag
 its chapter trains has the one file that the chapter holds.
 """
 
-import gc
 import html
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -25,8 +24,6 @@ PHONE = "(max-width: 576px)"
 
 def setup(app):
     """Registers the extension with Sphinx."""
-    # what Sphinx makes it keeps: to look for garbage as often as Python does takes it a third of its time
-    gc.set_threshold(100_000, 50, 50)
     pool = ProcessPoolExecutor(book.AT_ONCE)
 
     @cache  # each once, wherever it is asked for
