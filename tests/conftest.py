@@ -116,7 +116,8 @@ class Chapters:
             IPyNbFile.setup(chapter)
             self.kernel = chapter.kernel
         chapter.kernel = self.kernel
-        self.kernel.await_idle(self.kernel.execute_cell_input("%reset -f"), LIMIT)
+        code = f"import gc; gc.set_threshold(*{gc.get_threshold()})\n%reset -f"  # as rarely as here
+        self.kernel.await_idle(self.kernel.execute_cell_input(code), LIMIT)
 
     def pytest_sessionfinish(self) -> None:
         if self.kernel is not None and self.kernel.is_alive():

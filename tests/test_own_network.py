@@ -16,7 +16,7 @@ MODULES = {path.relative_to(paths.ROOT / "lib").as_posix() for path in (paths.RO
 PIXELS = {f"figures/pixels/{data}.png" for data in ("cifar10", "digits")}
 #: What the book is made with, and the page must do without.
 HEAVY = {"papermill", "jupyter_book", "myst_nb", "seaborn"}
-FEWER = {"resnet_steps": 2, "gpt_steps": 60, "tuning_steps": 2}
+FEWER = {"resnet_steps": 2, "gpt_steps": 30, "tuning_steps": 2}
 
 
 @pytest.fixture(scope="module")

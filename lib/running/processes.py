@@ -11,6 +11,7 @@ from multiprocessing import active_children, get_context, parent_process
 import torch
 from tqdm import tqdm
 
+from .. import training
 from ..machinery import machine
 from ..run import Run
 
@@ -21,8 +22,11 @@ def each_in_one(trainings: Iterator[tuple[str, Callable[[], Run]]], jobs: int) -
     What a training raises is raised here, once the others in progress have ended.
     """
     running, failure = {}, None
-    # spawn: a forked child would inherit torch's threads in an unknown state
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start) as pool:
+    # forked from a server that has torch loaded and has started no thread: forked from here, they would inherit
+    # torch's threads in an unknown state
+    context = get_context("forkserver")
+    context.set_forkserver_preload([training.__name__])
+    with ProcessPoolExecutor(jobs, context, _start) as pool:
         try:
             while True:
                 # no more than are run: what the pool has taken in, it runs also after a failure
