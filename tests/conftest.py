@@ -94,12 +94,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
+#: What a kernel runs before a chapter: a picture is drawn, but neither laid out nor written; and no name is left.
+BEFORE_A_CHAPTER = f"""
+import gc; gc.set_threshold(*{gc.get_threshold()})
+from lib.figures import style; style.files = lambda figure, *formats: [b"<svg/>" for _ in formats]
+%reset -f
+"""
+
+
 class Chapters:
     """How nbval runs chapters: those of a worker in one kernel, and their outputs compared without pictures.
 
     To start a kernel takes longer than most chapters. Each finds no names but its own; what the library has read
-    stays read. The bytes of a picture depend on fonts and library versions; the numbers that it shows are compared
-    as text, and figures have tests of their own. Vectors are left out as nbval itself leaves out ``image/png``.
+    stays read. The bytes of a picture depend on fonts and library versions, and the site has the same figures laid
+    out and written, which takes most of a chapter's time; the numbers that it shows are compared as text, and figures
+    have tests of their own. Vectors are left out as nbval itself leaves out ``image/png``.
     """
 
     def __init__(self) -> None:
@@ -116,8 +125,7 @@ class Chapters:
             IPyNbFile.setup(chapter)
             self.kernel = chapter.kernel
         chapter.kernel = self.kernel
-        code = f"import gc; gc.set_threshold(*{gc.get_threshold()})\n%reset -f"  # as rarely as here
-        self.kernel.await_idle(self.kernel.execute_cell_input(code), LIMIT)
+        self.kernel.await_idle(self.kernel.execute_cell_input(BEFORE_A_CHAPTER), LIMIT)
 
     def pytest_sessionfinish(self) -> None:
         if self.kernel is not None and self.kernel.is_alive():
