@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from itertools import product
 
@@ -31,21 +30,11 @@ GRID = [
 
 
 @pytest.fixture(scope="module")
-def js(request):
-    """Calls a JavaScript function of one argument beside the site's scripts, in Node or in a browser."""
-    scripts = "\n".join(path.read_text() for path in SCRIPTS)
-    node = shutil.which("node")
-    if not node:
-        page = new_page(request.getfixturevalue("browser"))
-        page.add_script_tag(content=scripts)
-        return page.evaluate
-
-    def call(function, argument=None):
-        source = f"{scripts}\nconsole.log(JSON.stringify(({function})({json.dumps(argument)})))"
-        done = subprocess.run([node, "-"], input=source, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
-
-    return call
+def js(browser):
+    """Calls a JavaScript function of one argument beside the site's scripts."""
+    page = new_page(browser)
+    page.add_script_tag(content="\n".join(path.read_text() for path in SCRIPTS))
+    return page.evaluate
 
 
 def settings(case):

@@ -318,5 +318,5 @@
   }
 
   globalThis.explorer = { SLIDERS, settingsOf, reachable, experiment, fragment, stateOf, curves, readings };
-  if (globalThis.document) document.querySelectorAll("[data-interactive=explorer]").forEach(start);
+  document.querySelectorAll("[data-interactive=explorer]").forEach(start);
 })();

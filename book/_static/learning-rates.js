@@ -94,5 +94,5 @@
   }
 
   globalThis.learningRates = { chart, rangeOf, seriesOf };
-  if (globalThis.document) document.querySelectorAll("[data-interactive=learning-rates]").forEach(start);
+  document.querySelectorAll("[data-interactive=learning-rates]").forEach(start);
 })();

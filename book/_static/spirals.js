@@ -139,5 +139,5 @@
   }
 
   globalThis.spirals = { path, circle, tip };
-  if (globalThis.document) document.querySelectorAll("[data-interactive=spirals]").forEach(start);
+  document.querySelectorAll("[data-interactive=spirals]").forEach(start);
 })();
