@@ -12,6 +12,9 @@ PAGES  := $(filter-out book/live.ipynb book/own-network.ipynb,$(wildcard $(shell
 # this folder, whose own may have blanks and quotes in it. Own settings have a folder of their own as it is
 RECORDS := $(if $(filter demo,$(SCALE)),$(if $(SET),,RECORDS_ROOT=_build/demo/records))
 
+# containers often set it; each program that is started would compile every module anew
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: book pdf check quick test all-tests lint audit setup clean
 
 # execute the chapters, build the site; at another scale or settings, train first what is not recorded
