@@ -1,6 +1,6 @@
 """What a right program's trainings have in common: short runs of the demo, their numbers, and how these scatter.
 
-``python tests/regression.py`` trains every run with each of the seeds, six minutes on one core,
+``python tests/regression.py`` trains every run with each of the seeds, some minutes on one core,
 and writes the table that `tests/test_regression.py` compares with: a row for each number of each run, a
 column for each seed. It is written anew, and looked at, after a change that was meant to change numbers.
 """

@@ -13,7 +13,7 @@ GREY = {"color": "0.75", "zorder": 0.5, "label": "_recorded"}
 
 @styled
 def behind(draw: Callable[[], Figure], draw_recorded: Callable[[], Figure]) -> Figure:
-    """The figure that the first draws, with the lines and points of the second in grey behind its own, panel by panel.
+    """The figure that the first draws, with the lines and points of the other in grey behind its own, panel by panel.
 
     Panels are told by their titles; limits grow until both fit. Lines that span the axes stay with their figure.
     """

@@ -1,4 +1,4 @@
-"""The figures of the post's open questions from the records of a scale: a function has that of each question.
+"""The figures of the post's open questions from the records of a scale: a function gives that of each question.
 
 `lib.figures.gallery` has their names. ``scale`` is as of `lib.library.runs`, which also says what they raise.
 """

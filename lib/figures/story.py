@@ -1,4 +1,4 @@
-"""The figures of the post's story from the records of a scale: each function has one, or a few that are alike.
+"""The figures of the post's story from the records of a scale: each function gives one, or a few that are alike.
 
 `lib.figures.gallery` has their names. ``scale`` is as of `lib.library.runs`, which also says what they raise.
 """
