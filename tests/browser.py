@@ -1,6 +1,5 @@
 """A browser for the tests that need one: Chromium as the system installs it, without the network."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,20 +7,20 @@ import pytest
 from conftest import LIMIT
 from playwright.sync_api import Browser, Page, sync_playwright
 
-#: Names under which systems install it.
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-EXECUTABLE = next(filter(None, map(shutil.which, NAMES)), None)
+from lib.site import pdf
 
 
 @contextmanager
 def launched() -> Iterator[Browser]:
     """A running browser; skips the test where none is installed."""
-    if EXECUTABLE is None:
-        pytest.skip(f"needs a browser, and none of {', '.join(NAMES)} is installed")
+    try:
+        executable = pdf.find_browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
         # as root, in a container, there is no sandbox to be had
         options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=options, timeout=1000 * LIMIT)
+        browser = playwright.chromium.launch(executable_path=executable, args=options, timeout=1000 * LIMIT)
         yield browser
         browser.close()
 

@@ -125,7 +125,8 @@ def test_without_a_browser_nothing_is_built_and_what_to_do_is_said(toy, monkeypa
     monkeypatch.delenv("CHROMIUM", raising=False)
     monkeypatch.setenv("PATH", str(toy))
     with pytest.raises(
-        RuntimeError, match="none of chromium, .* is a command here; install Chromium or Chrome"
+        RuntimeError,
+        match="none of chromium-headless-shell, .* is a command here; install Chromium or Chrome",
     ):
         pdf.build()
     monkeypatch.setenv("CHROMIUM", "nowhere")
