@@ -228,6 +228,20 @@ def records_in(tmp_path, monkeypatch):
     return tmp_path / "records"
 
 
+@pytest.fixture
+def without_layout(monkeypatch):
+    """Figures are drawn, but not laid out nor written, as the site has them: that takes most of a chapter's time."""
+
+    from lib.figures import style
+
+    def drawn(figure, *formats: str) -> list[bytes]:
+        figure.set_layout_engine("none")
+        figure.draw_without_rendering()
+        return [b"<svg/>" for _ in formats]
+
+    monkeypatch.setattr(style, "files", drawn)
+
+
 @pytest.fixture(scope="session")
 def digits() -> data.Dataset:
     return data.load("digits")

@@ -230,7 +230,7 @@ def draw(name, arguments) -> Figure:
     return DRAWING[name](*arguments[name])
 
 
-def test_a_figure_is_drawn_and_nothing_else_happens(name, arguments, tmp_path):
+def test_a_figure_is_drawn_and_nothing_else_happens(name, arguments):
     mine = plt.figure()
     style, random = dict(plt.rcParams), np.random.get_state()[1].copy()  # noqa: NPY002
     tables = [(x, x.copy(deep=True)) for x in arguments[name] if isinstance(x, pd.DataFrame)]
@@ -242,8 +242,6 @@ def test_a_figure_is_drawn_and_nothing_else_happens(name, arguments, tmp_path):
     for now, before in tables:
         pd.testing.assert_frame_equal(now, before)
     plt.close(mine)
-    figure.savefig(tmp_path / "figure.png")  # layout and text may still warn here
-    assert (tmp_path / "figure.png").stat().st_size > 3000
 
 
 def test_axes_are_labelled(name, arguments):

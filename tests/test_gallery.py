@@ -131,6 +131,7 @@ def test_every_chapter_has_its_numbers(synthetic_records, chapter):
     assert numbers and all(type(value) in (int, float, str) for value in numbers.values())
 
 
+@pytest.mark.usefixtures("without_layout")
 @pytest.mark.parametrize("chapter", answers.ANSWERS)
 def test_a_chapter_fills_itself_once_its_runs_are_recorded(synthetic_records, chapter):
     names = {}

@@ -255,6 +255,7 @@ AT += [
 ]
 
 
+@pytest.mark.usefixtures("without_layout")
 @pytest.mark.parametrize("chapter, changes", AT)
 def test_every_chapter_can_be_executed_at_settings_of_ones_own(trained, chapter, changes):
     with warnings.catch_warnings(), library.asked() as asked:

@@ -199,8 +199,7 @@ def test_the_whole_site_is_small():
 
 
 #: Sizes of the window, in pixels.
-PHONE, DESK = {"width": 400, "height": 800}, {"width": 1200, "height": 900}
-LAPTOP = {"width": 1366, "height": 768}
+PHONE, LAPTOP = {"width": 400, "height": 800}, {"width": 1366, "height": 768}
 #: Which way what is wider than its place can be moved, and which it is said to, by the order on the page.
 MOVES = """() => [...document.querySelectorAll("article *")]
   .filter((e) => ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1)
@@ -358,7 +357,7 @@ def looked_at() -> set[str]:
 
 
 def test_lines_of_charts_and_words_stand_out_by_day_and_by_night(tab, opened, looked_at):
-    tab.set_viewport_size(DESK)
+    tab.set_viewport_size(LAPTOP)
     # of the package's entries, hundreds of the same form, the first ones will do: from here on they are gone
     tab.evaluate("[...document.querySelectorAll('dl.py')].slice(5).forEach((entry) => entry.remove())")
     if tab.locator(".interactive").count():
@@ -377,7 +376,7 @@ def test_lines_of_charts_and_words_stand_out_by_day_and_by_night(tab, opened, lo
 
 
 def test_all_can_read_the_page(tab, opened):
-    tab.set_viewport_size(DESK)
+    tab.set_viewport_size(LAPTOP)
     tab.evaluate(PLAIN)  # half of axe's time
     assert not barriers(tab, rules={rule: {"enabled": False} for rule in OF_COLOURS})
 
