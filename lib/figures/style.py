@@ -165,9 +165,14 @@ def _laid_out(figure: Figure) -> Bbox:
 
     matplotlib's own ``bbox="tight"`` draws the figure a second time for each file, to find the same.
     """
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if not axis.get_label_text():  # for whose place matplotlib would measure every tick once more
-            axis.set_label_coords(0, 0)
+    for axes in figure.axes:
+        for axis, side in ((axes.xaxis, "bottom"), (axes.yaxis, "left")):
+            # for the place of a label that says nothing, and for the ends of ticks, beyond which their own labels
+            # stand, matplotlib would measure every tick once more
+            if not axis.get_label_text():
+                axis.set_label_coords(0, 0)
+            if axis.get_tick_params()[f"label{side}"]:
+                axes.spines[side].set_in_layout(False)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine(None)
@@ -188,7 +193,7 @@ def _few_colours(png: BinaryIO) -> bytes:
     """The picture with 64 colours, which are enough for lines and save two thirds of it."""
     small = io.BytesIO()
     few = Image.open(png).convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(small, "png", compress_level=8)  # 9 takes twice the time, for a twentieth of the size
+    few.save(small, "png", compress_level=7)  # 8 takes twice the time, for a twentieth of the size
     return small.getvalue()
 
 

@@ -24,8 +24,9 @@ BROWSERS = (
     "chromium-browser",
     "google-chrome",
     "google-chrome-stable",
+    "chrome",
+    "msedge",
 )
-BROWSERS += ("chrome", "msedge")
 #: Pages that are looked up or worked with rather than read, and are left to the site.
 LEFT_OUT = ("book/api", "book/api-reading", "book/own-network", "book/live")
 #: Sections of chapters that are left out: commands, which are for those who sit at a computer; claims, which the
