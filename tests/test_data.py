@@ -3,7 +3,6 @@ import io
 import json
 import os
 import pickle
-import secrets
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import scipy  # which loads its statistics where they are used
 import torch
+from conftest import wait_for
 
 from lib import data, paths
 
@@ -24,7 +24,10 @@ RARE = 1e-3  # seeds are fixed: a test that passes once passes always
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
+def no_network(monkeypatch, request):
+    if "server" in request.fixturenames:  # which is this machine's own
+        return
+
     def refuse(*args, **kwargs):
         raise urllib.error.URLError("no network in tests")
 
@@ -302,6 +305,17 @@ def server():
         http.shutdown()
 
 
+@pytest.fixture
+def load(server, tmp_path, monkeypatch):
+    """Loads the stand-in here; how many training images it has."""
+    monkeypatch.setenv("CIFAR10_ROOT", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name, value in server[0].items():
+        monkeypatch.setattr(data.torchvision("datasets").CIFAR10, name, value)
+    return lambda: len(data.load("cifar10").train_labels)
+
+
+#: What another process does to load it, from an address of its own.
 LOAD = """
 import json, sys
 from lib import data
@@ -312,48 +326,35 @@ print(len(data.load("cifar10").train_labels))
 """
 
 
-def loading(official, root) -> subprocess.Popen:
-    """A process that loads the stand-in."""
-    environment = os.environ | {"CIFAR10_ROOT": str(root), "PYTHONPATH": str(paths.ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    official = official | {"url": f"{official['url']}?{secrets.token_hex()}"}
-    command = [sys.executable, "-c", LOAD, json.dumps(official)]
-    return subprocess.Popen(command, env=environment | {"no_proxy": "127.0.0.1"}, **pipes)
-
-
 @pytest.mark.slow
-def test_of_two_processes_one_downloads_and_the_other_waits(server, tmp_path):
+def test_of_two_processes_one_downloads_and_the_other_waits(server, load, tmp_path, monkeypatch):
     official, asked, answer = server
-    with loading(official, tmp_path) as first, loading(official, tmp_path) as second:
-        said = {}
 
-        def listen(process):
-            lines = iter(process.stderr.readline, "")
-            said[process] = [line for line in lines if "waited for" not in line or answer.set()]
+    class Listener(io.StringIO):
+        def write(self, text):
+            if "waited for" in text:
+                answer.set()
+            return super().write(text)
 
-        threads = [threading.Thread(target=listen, args=(p,)) for p in (first, second)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        outputs = [process.stdout.read() for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), said
-    assert outputs == ["10\n", "10\n"]
+    command = [sys.executable, "-c", LOAD, json.dumps(official | {"url": f"{official['url']}?other"})]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(paths.ROOT)}, **pipes) as other:
+        wait_for(lambda: asked or other.poll() is not None)
+        monkeypatch.setattr(sys, "stderr", Listener())
+        assert load() == 10
+        out, err = other.communicate()
+    assert (other.returncode, out) == (0, "10\n"), err
     assert len(asked) == 1 and answer.is_set()
     assert {p.name for p in tmp_path.iterdir()} == {"cifar-10-batches-py", "cifar-10-python.tar.gz"}
 
 
-@pytest.mark.slow
-def test_what_a_killed_download_left_is_taken_over(server, tmp_path):
-    official, _, answer = server
-    answer.set()
+def test_what_a_killed_download_left_is_taken_over(server, load, tmp_path):
+    server[2].set()
     (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py").mkdir(parents=True)
     (tmp_path / ".cifar-10-unpacked" / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"half")
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half")
     (tmp_path / "cifar-10-batches-py.lock").touch()
-    with loading(official, tmp_path) as process:
-        out, err = process.communicate()
-    assert (process.returncode, out) == (0, "10\n"), err
+    assert load() == 10
     assert {p.name for p in tmp_path.iterdir()} == {"cifar-10-batches-py", "cifar-10-python.tar.gz"}
 
 
